@@ -1,0 +1,692 @@
+"""The configuration of a crawl: every option with its unit, default and reason, defined once.
+
+From the fields of `CrawlConfig` come the flags of the command line, the keys of crawl.toml, the `SHOAL_*`
+variables, what `coord init` writes and the reference in the docs; an option added here is in all of them.
+This file reads no file and no environment: `common/configfile.py` does.
+
+`[[host]]` rules: every rule whose pattern matches the host key applies, in the order of the file, so that the
+last one that says something about an option wins: general rules first, exceptions below them.
+
+Built once, then frozen. What is secret (`SECRET_HEADERS`, the password of a proxy) is never written down.
+
+Read next: `common/options.py` (kinds of values), `common/tuning.py`, `common/configfile.py` (where options
+come from).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import metadata
+from typing import Any, NamedTuple, cast
+
+from common.errors import ProtocolError
+from common.options import (
+    ALL_PRIVATE,
+    BYTES,
+    HEADERS,
+    NETWORKS,
+    PATH,
+    PATTERNS,
+    RATE,
+    REGEXES,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    Option,
+    above_zero,
+    choice,
+    described,
+    names_of,
+    option,
+    quoted,
+    whole,
+)
+from common.outcome import OUTCOMES
+from common.tuning import Tuning
+
+MASK = "***"
+"""What stands in place of a secret wherever a configuration is shown or kept."""
+
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Header names whose values never reach a file, a log or a screen."""
+
+_POLICIES_REMEMBERED = 65_536
+"""Host policies kept by `for_host`: about 10 MB; when full they are all forgotten, which costs 2 µs a rule
+each."""
+
+
+@cache
+def version() -> str:
+    """The version of the installed Shoal; `0` in a checkout that was never installed."""
+    try:
+        return metadata.version("shoal")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+class HostPolicy(NamedTuple):
+    """How one host is visited, as configured; what robots.txt and response times add is the frontier's."""
+
+    delay: float
+    """Seconds from the end of one fetch to the start of the next in the same lane."""
+    per_host: int
+    """Lanes: fetches of this host at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRule:
+    """One `[[host]]` table. None: this rule leaves the option as it was."""
+
+    match: str
+    """Shell pattern (`*`, `?`, `[...]`) for the whole host key, lower case; `*.gov.uk` is not `gov.uk`
+    itself."""
+    delay: float | None = None
+    per_host: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlConfig:
+    """Every option of a crawl, in canonical values: seconds, bytes, tuples. Groups are the sections of the
+    help."""
+
+    # -- which URLs
+    scope: str = option(
+        "host",
+        choice("host", "domain", "prefix", "any"),
+        "Scope",
+        wire=True,
+        help="how far from the seeds links are followed",
+        why="the site that was named, and not the whole web by accident",
+    )
+    allow: tuple[str, ...] = option(
+        (),
+        REGEXES,
+        "Scope",
+        wire=True,
+        help="only URLs in which one of these is found, within the scope",
+        why="none given: all of the scope",
+    )
+    deny: tuple[str, ...] = option(
+        (),
+        REGEXES,
+        "Scope",
+        wire=True,
+        help="no URL in which one of these is found",
+        why="none given: nothing is cut out",
+    )
+    no_follow: bool = option(
+        False,
+        SWITCH,
+        "Scope",
+        flags="--no-follow/--follow",
+        wire=True,
+        help="fetch the seeds alone, redirects included, whatever the scope",
+        why="a crawl follows links",
+    )
+    skip_nofollow_links: bool = option(
+        False,
+        SWITCH,
+        "Scope",
+        flags="--skip-nofollow-links/--take-nofollow-links",
+        wire=True,
+        help="drop links marked rel=nofollow",
+        why="the mark is about ranking, not about access; a page's own nofollow is always obeyed",
+    )
+    max_url_length: int = option(
+        2048,
+        whole(),
+        "Scope",
+        wire=True,
+        help="longest URL taken, in characters of its canonical form",
+        why="longer ones are traps more often than pages",
+    )
+
+    # -- how much
+    max_pages: int | None = option(
+        None,
+        whole(),
+        "Limits",
+        help="never more pages than this, exactly; what is left stays queued",
+        why="a crawl ends by itself",
+    )
+    max_depth: int | None = option(
+        None,
+        whole(minimum=0),
+        "Limits",
+        wire=True,
+        help="links away from a seed; 0 is the seeds alone",
+        why="the scope is the limit",
+    )
+    max_pages_per_host: int | None = option(
+        None, whole(), "Limits", help="pages of one host", why="the scope is the limit"
+    )
+    max_time: float | None = option(
+        None, above_zero(SECONDS), "Limits", help="stop after this time", why="a crawl ends by itself"
+    )
+    max_total_bytes: int | None = option(
+        None,
+        above_zero(BYTES),
+        "Limits",
+        help="stop after this much was received",
+        why="--min-free guards the disk",
+    )
+    max_rate: float | None = option(
+        None,
+        RATE,
+        "Limits",
+        help="pages a second over all hosts and workers",
+        why="each host has its own limit already",
+    )
+    max_bytes: int = option(
+        16 << 20,
+        above_zero(BYTES),
+        "Limits",
+        wire=True,
+        help="longest body, counted while reading and while inflating; the rest is cut off",
+        why="holds any page and most documents; a decompression bomb stops here",
+    )
+
+    # -- politeness
+    delay: float = option(
+        1.0,
+        SECONDS,
+        "Politeness",
+        wire=True,
+        help="time from the end of one fetch of a host to the start of the next; 0: not even for slow hosts",
+        why="what an unknown site can be asked without asking",
+    )
+    per_host: int = option(
+        1,
+        whole(),
+        "Politeness",
+        wire=True,
+        help="fetches of one host at once, each with its own delay",
+        why="as one visitor who waits for the page before the next click",
+    )
+    per_ip: int = option(
+        32,
+        whole(),
+        "Politeness",
+        wire=True,
+        help="hosts of one address fetched at once; loopback is exempt",
+        why="shared hosting: thousands of names, one machine",
+    )
+    obey_robots: bool = option(
+        True,
+        SWITCH,
+        "Politeness",
+        flags="--obey-robots/--ignore-robots",
+        wire=True,
+        help="obey robots.txt and a page's own robots directives, or do not",
+        why="RFC 9309; ignore it only on sites that are yours",
+    )
+    robots_token: str = option(
+        "shoal",
+        TEXT,
+        "Politeness",
+        wire=True,
+        help="the name by which robots.txt addresses this crawler",
+        why="the product's own name",
+    )
+    user_agent: str | None = option(
+        None,
+        TEXT,
+        "Politeness",
+        wire=True,
+        help="the User-Agent header; none: Shoal/VERSION (+CONTACT)",
+        why="whoever reads the log should know what came by",
+    )
+    contact: str | None = option(
+        None,
+        TEXT,
+        "Politeness",
+        wire=True,
+        help="address or web page for the owners of sites, shown in the User-Agent",
+        why="only you know it; without one there is a warning",
+    )
+
+    # -- fetching
+    concurrency: int = option(
+        1000,
+        whole(),
+        "Fetching",
+        wire=True,
+        help="fetches in flight in one worker process",
+        why="enough to wait for slow servers with; a process is busy before that with fast ones",
+    )
+    timeout: float = option(
+        300.0,
+        above_zero(SECONDS),
+        "Fetching",
+        wire=True,
+        help="time for a whole fetch",
+        why="16 MiB at 55 KB/s",
+    )
+    connect_timeout: float = option(
+        10.0,
+        above_zero(SECONDS),
+        "Fetching",
+        wire=True,
+        help="time for looking up, connecting and the TLS handshake",
+        why="three lost SYN packets are 7 s",
+    )
+    silence_timeout: float = option(
+        20.0,
+        above_zero(SECONDS),
+        "Fetching",
+        wire=True,
+        help="time without a byte while a response is awaited or read",
+        why="servers that answer at all mostly answer within 20 s",
+    )
+    retries: int = option(
+        2,
+        whole(minimum=0),
+        "Fetching",
+        help="further tries for outcomes that may pass, such as TIMEOUT and SERVER_ERROR",
+        why="most short failures are over at the third try",
+    )
+    memory: int = option(
+        512 << 20,
+        above_zero(BYTES),
+        "Fetching",
+        wire=True,
+        help="bodies held at once in one worker process; when it is used up, fetching waits",
+        why="32 of the longest bodies, ten thousand of the usual ones",
+    )
+    min_free: int = option(
+        2 << 30,
+        BYTES,
+        "Fetching",
+        help="disk space that is left alone; below it, fetching waits",
+        why="a full disk hurts everything else on the machine",
+    )
+    head: bool = option(
+        False,
+        SWITCH,
+        "Fetching",
+        flags="--head/--get",
+        wire=True,
+        fixed=True,
+        help="ask for headers only (HEAD)",
+        why="pages have bodies",
+    )
+    media: bool = option(
+        False,
+        SWITCH,
+        "Fetching",
+        flags="--media/--no-media",
+        wire=True,
+        help="also follow images, video, audio, styles and scripts",
+        why="a crawl is of pages; media are most of the bytes",
+    )
+    accept: tuple[str, ...] = option(
+        (),
+        PATTERNS,
+        "Fetching",
+        wire=True,
+        help="only these content types (text/html, image/*); others end as TYPE_REJECTED",
+        why="none given: all",
+    )
+    reject: tuple[str, ...] = option(
+        (),
+        PATTERNS,
+        "Fetching",
+        wire=True,
+        help="not these content types",
+        why="none given: none",
+    )
+    cookies: bool = option(
+        False,
+        SWITCH,
+        "Fetching",
+        flags="--cookies/--no-cookies",
+        wire=True,
+        help="keep each host's cookies and send them back",
+        why="sessions make many URLs for one page",
+    )
+    header: tuple[str, ...] = option(
+        (),
+        HEADERS,
+        "Fetching",
+        wire=True,
+        help="a header for requests to the hosts of seeds; Authorization and Cookie are never kept on disk",
+        why="none needed",
+    )
+
+    # -- network
+    allow_private: tuple[str, ...] = option(
+        (),
+        NETWORKS,
+        "Network",
+        wire=True,
+        bare=ALL_PRIVATE,
+        help="fetch from private addresses too, all or those named; remote workers must allow it as well",
+        why="a link on a public page must not reach into your own network",
+    )
+    insecure: tuple[str, ...] = option(
+        (),
+        PATTERNS,
+        "Network",
+        wire=True,
+        help="hosts whose TLS certificate is not verified",
+        why="certificates are verified",
+    )
+    hosts_file: str | None = option(
+        None,
+        PATH,
+        "Network",
+        help="names and addresses as in /etc/hosts, used before DNS by every worker",
+        why="DNS answers",
+    )
+    proxy: str | None = option(
+        None,
+        TEXT,
+        "Network",
+        wire=True,
+        help="URL of an HTTP proxy; it then decides which addresses are reached",
+        why="direct connections",
+    )
+
+    # -- results
+    store: tuple[str, ...] = option(
+        ("warc", "pages"),
+        names_of("warc", "pages", "text", "links", metavar="warc,pages,text,links"),
+        "Results",
+        wire=True,
+        help="what is written to DIR",
+        why="what was said by the server, and one line about it",
+    )
+    extract: str | None = option(
+        None,
+        TEXT,
+        "Results",
+        wire=True,
+        flags="",  # the extractors come with a later version; the key is taken
+        help="FILE.py:FUNCTION or package.module:function that yields items from pages",
+        why="none",
+    )
+    allow_code: bool = option(
+        False,
+        SWITCH,
+        "Results",
+        flags="",
+        help="let the local workers run the extractor's code",
+        why="a worker runs code only where its owner said so",
+    )
+    fail_on: tuple[str, ...] = option(
+        (),
+        names_of(*(outcome.value for outcome in OUTCOMES), metavar="OUTCOME,..."),
+        "Results",
+        help="exit 1 if any page ended with one of these outcomes",
+        why="outcomes of single URLs are results, not failures of the crawl",
+    )
+
+    # -- this terminal
+    progress: bool | None = option(
+        None,
+        SWITCH,
+        "Terminal",
+        flags="--progress/--no-progress",
+        kept=False,
+        help="a bar on a terminal, a line now and then elsewhere, both on standard error; or neither",
+        why="none: as long as -q is not given",
+    )
+    quiet: bool = option(
+        False,
+        SWITCH,
+        "Terminal",
+        flags="-q",
+        kept=False,
+        help="say nothing but errors",
+        why="people want to see what goes on",
+    )
+    verbose: int = option(
+        0,
+        whole(minimum=0),
+        "Terminal",
+        flags="-v",
+        kept=False,
+        help="say more; -vv says everything",
+        why="warnings and milestones are enough",
+    )
+    log_format: str = option(
+        "text",
+        choice("text", "json"),
+        "Terminal",
+        kept=False,
+        help="how log lines are written",
+        why="people read first, tools when asked",
+    )
+
+    # -- no options: rules, numbers, and what was read from files
+    host: tuple[HostRule, ...] = ()
+    """The `[[host]]` tables, in the order of the file."""
+    tuning: Tuning = field(default_factory=Tuning)
+    hosts: tuple[tuple[str, str], ...] = ()
+    """What --hosts-file said: (name, address) pairs, in its order."""
+    _policies: dict[str, HostPolicy] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def for_host(self, host_key: str) -> HostPolicy:
+        """The delay and lanes configured for a host. Remembered, so cheap to ask per lease."""
+        known = self._policies.get(host_key)
+        if known is not None:
+            return known
+        delay, per_host = self.delay, self.per_host
+        for rule in self.host:
+            if fnmatch.fnmatchcase(host_key, rule.match):
+                delay = delay if rule.delay is None else rule.delay
+                per_host = per_host if rule.per_host is None else rule.per_host
+        if len(self._policies) >= _POLICIES_REMEMBERED:
+            self._policies.clear()
+        policy = self._policies[host_key] = HostPolicy(delay, per_host)
+        return policy
+
+    @property
+    def agent(self) -> str:
+        """The User-Agent header as sent."""
+        if self.user_agent is not None:
+            return self.user_agent
+        return f"Shoal/{version()} (+{self.contact})" if self.contact else f"Shoal/{version()}"
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """`header` as (name, value) pairs."""
+        return tuple(
+            (name, value.strip()) for name, _, value in (line.partition(":") for line in self.header)
+        )
+
+    @property
+    def hosts_table(self) -> dict[str, tuple[str, ...]]:
+        """`hosts` by name; a name may have several addresses."""
+        table: dict[str, tuple[str, ...]] = {}
+        for name, address in self.hosts:
+            table[name] = (*table.get(name, ()), address)
+        return table
+
+    def warnings(self) -> list[str]:
+        """What a person should be told once at the start, a line each."""
+        said = []
+        if self.contact is None and self.user_agent is None:
+            said.append(
+                "no --contact: owners of the sites you crawl cannot reach you; give a web page or an address"
+            )
+        if not self.obey_robots:
+            said.append("robots.txt is ignored: do this only on sites that are yours or whose owner agreed")
+        if self.proxy is not None:
+            said.append(
+                "behind a proxy: the proxy decides which addresses are reached; --allow-private has no say"
+            )
+        return said
+
+    def to_wire(self) -> dict[str, object]:
+        """What workers need, in types that msgpack knows. Secrets are in it: send it over CURVE or loopback
+        only."""
+        wire: dict[str, object] = {name: _plain(getattr(self, name)) for name in _wire_names()}
+        wire["host"] = [[rule.match, rule.delay, rule.per_host] for rule in self.host]
+        wire["hosts"] = [list(pair) for pair in self.hosts]
+        wire["tuning"] = {name: getattr(self.tuning, name) for name in _wire_tuning_names()}
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, object]) -> CrawlConfig:
+        """The configuration a worker was sent; `ProtocolError` if anything is missing, unknown or of another
+        type."""
+        values = dict(wire)
+        try:
+            rules = tuple(_wire_rule(rule) for rule in _rows(values.pop("host", None), 3))
+            hosts = tuple(
+                (str(TEXT.parse(name)), str(TEXT.parse(address)))
+                for name, address in _rows(values.pop("hosts", None), 2)
+            )
+        except ValueError as error:
+            raise ProtocolError(f"configuration: {error}") from None
+        tuning = values.pop("tuning", None)
+        if not isinstance(tuning, Mapping):
+            raise ProtocolError("configuration: tuning is missing")
+        return cls(
+            **_typed(OPTIONS, _wire_names(), values),
+            host=rules,
+            hosts=hosts,
+            tuning=Tuning(**_typed(TUNING, _wire_tuning_names(), tuning)),
+        )
+
+    def to_toml(self) -> str:
+        """The configuration in force, as DIR/crawl.toml keeps it, with secrets masked."""
+        lines = [
+            "# The configuration of this crawl, as it was last started. What is given with the same --out",
+            "# as a flag, a SHOAL_* variable or in a --config file goes before what stands here.",
+        ]
+        group = ""
+        for name, described_as in OPTIONS.items():
+            if not described_as.kept:
+                continue
+            if described_as.group != group:
+                group = described_as.group
+                lines += ["", f"# {group}"]
+            lines.append(f"{name} = {_shown(name, self)}")
+        for rule in self.host:
+            lines += ["", "[[host]]", f"match = {quoted(rule.match)}"]
+            lines += [
+                f"{name} = {OPTIONS[name].to_toml(value)}"
+                for name, value in (("delay", rule.delay), ("per_host", rule.per_host))
+                if value is not None
+            ]
+        changed = [
+            f"{name} = {described_as.to_toml(getattr(self.tuning, name))}"
+            for name, described_as in TUNING.items()
+            if getattr(self.tuning, name) != getattr(Tuning(), name)
+        ]
+        if changed:
+            lines += ["", "[tuning]", *changed]
+        return "\n".join(lines) + "\n"
+
+
+def _options_of(cls: type) -> dict[str, Option]:
+    return {of.name: found for of in fields(cls) if (found := described(of)) is not None}
+
+
+OPTIONS: dict[str, Option] = _options_of(CrawlConfig)
+"""Every option by its key, in the order of the help."""
+
+TUNING: dict[str, Option] = _options_of(Tuning)
+"""The numbers of section [tuning]."""
+
+
+@cache
+def _wire_names() -> frozenset[str]:
+    return frozenset(name for name, described_as in OPTIONS.items() if described_as.wire)
+
+
+@cache
+def _wire_tuning_names() -> frozenset[str]:
+    return frozenset(name for name, described_as in TUNING.items() if described_as.wire)
+
+
+def changes_refused(old: CrawlConfig, new: CrawlConfig) -> list[str]:
+    """One line for each option that differs but may not when a DIR is continued; empty: go on.
+
+    Rates, limits, processes and time-outs may differ, and so may the scope, for URLs found from then on. What
+    is part of a request's identity, or of where its rows lie, may not.
+    """
+    refused = []
+    for described_as, before, after in (
+        *((named, old, new) for named in OPTIONS.items()),
+        *((named, old.tuning, new.tuning) for named in TUNING.items()),
+    ):
+        name, of = described_as
+        if of.fixed and getattr(before, name) != getattr(after, name):
+            was, now = of.to_toml(getattr(before, name)), of.to_toml(getattr(after, name))
+            refused.append(
+                f"{name} was {was} and cannot become {now} in a crawl that has begun: choose another --out"
+            )
+    return refused
+
+
+def changes(old: CrawlConfig, new: CrawlConfig) -> list[str]:
+    """The options that differ, as `name: old → new`, secrets masked, for the log."""
+    return [
+        f"{name}: {_shown(name, old)} → {_shown(name, new)}"
+        for name, of in OPTIONS.items()
+        if of.kept and getattr(old, name) != getattr(new, name)
+    ]
+
+
+def masked(name: str, value: object) -> object:
+    """An option's value as it may be shown: secrets replaced by `MASK`."""
+    if name == "header":
+        return tuple(_mask_header(line) for line in cast("tuple[str, ...]", value))
+    if name == "proxy" and isinstance(value, str):
+        return re.sub(r"(//[^/@:]*):[^/@]*@", rf"\1:{MASK}@", value)
+    return value
+
+
+def _shown(name: str, config: CrawlConfig) -> str:
+    return OPTIONS[name].to_toml(masked(name, getattr(config, name)))
+
+
+def _mask_header(line: str) -> str:
+    name = line.partition(":")[0]
+    return f"{name}: {MASK}" if name.strip().lower() in SECRET_HEADERS else line
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _rows(given: object, width: int) -> list[list[object]]:
+    if not isinstance(given, list | tuple) or not all(
+        isinstance(r, list | tuple) and len(r) == width for r in given
+    ):
+        raise ValueError(f"expected rows of {width}, not {str(given)[:100]!r}")
+    return [list(row) for row in given]
+
+
+def _wire_rule(row: list[object]) -> HostRule:
+    match, delay, per_host = row
+    return HostRule(
+        str(TEXT.parse(match)),
+        None if delay is None else cast(float, OPTIONS["delay"].parse(delay)),
+        None if per_host is None else cast(int, OPTIONS["per_host"].parse(per_host)),
+    )
+
+
+def _typed(
+    options: Mapping[str, Option], wanted: frozenset[str], given: Mapping[str, object]
+) -> dict[str, Any]:
+    if given.keys() != wanted:
+        odd = sorted(str(name) for name in given.keys() ^ wanted)
+        raise ProtocolError(f"configuration: missing or unknown: {', '.join(odd[:5])}")
+    values = {}
+    for name, value in given.items():
+        try:
+            values[name] = options[name].parse(value)
+        except ValueError as error:
+            raise ProtocolError(f"configuration: {name}: {error}") from None
+        # What was sent is canonical already: "5m" for a time is somebody else's dialect.
+        if _plain(values[name]) != _plain(value):
+            raise ProtocolError(f"configuration: {name}: {value!r} is not canonical")
+    return values

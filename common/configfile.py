@@ -1,0 +1,343 @@
+"""Where options come from and how they are written for people: flags, `SHOAL_*`, files, `coord init`.
+
+`load` merges the places an option may stand in: flag, then `SHOAL_*`, then the `--config` file, then the
+DIR's own crawl.toml, then the default. An option given higher up replaces the whole value below, lists too;
+so do `[[host]]` tables. Every error is a `UsageError` that names the file and line, the nearest known key,
+and what to write.
+
+A secret that crawl.toml could not keep is asked for again, instead of crawling without it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from common.config import MASK, OPTIONS, TUNING, CrawlConfig, HostRule, masked
+from common.errors import UsageError
+from common.options import TEXT
+from common.tuning import Tuning
+
+RESERVED_VARIABLES = frozenset({"SHOAL_CONFIG", "SHOAL_KEY", "SHOAL_TOKEN"})
+"""`SHOAL_*` variables that are no options: a --config file, a worker's key, the token of a coordinator."""
+
+_HOSTS_LINES = 20_000
+"""Names in a --hosts-file: its content travels to every worker in one message."""
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    stored: Path | None = None,
+) -> CrawlConfig:
+    """The configuration in force, from flags (by key; None or () is not given), `SHOAL_*`, a file, the DIR's
+    own file.
+
+    Raises `UsageError`: an unknown key, a value that cannot be read, a file that is missing. A missing
+    `stored` file is none.
+    """
+    layers: list[_Layer] = [_flag_layer(flags or {}), _environ_layer(environ or {})]
+    if file is not None:
+        layers.append(_file_layer(file))
+    if stored is not None and stored.exists():
+        layers.append(_file_layer(stored, kept=True))
+
+    values: dict[str, Any] = {}
+    for name, described_as in OPTIONS.items():
+        found = next((layer for layer in layers if name in layer.values), None)
+        if found is None:
+            continue
+        try:
+            values[name] = described_as.parse(found.values[name])
+        except ValueError as error:
+            raise UsageError(f"{found.where(name)}: {error}") from None
+        if found.kept:
+            _refuse_masked(name, values[name], found.where(name))
+        if name == "hosts_file" and values[name] is not None:
+            # Absolute, so that the crawl can be continued from another folder.
+            values[name] = str(Path(values[name]).expanduser().absolute())
+            values["hosts"] = read_hosts(Path(values[name]), found.where(name))
+    for layer in layers:
+        if layer.rules is not None:
+            values["host"] = layer.rules
+            break
+    tuned: dict[str, Any] = {}
+    for layer in reversed(layers):
+        tuned |= layer.tuning
+    return _checked(CrawlConfig(**values, tuning=Tuning(**tuned)))
+
+
+def kept(path: Path) -> CrawlConfig:
+    """The configuration a DIR was last started with, as its crawl.toml shows it: secrets stay masked, files
+    it names are not read. To compare with and to show, not to crawl with."""
+    layer = _file_layer(path)
+    values: dict[str, Any] = {}
+    for name in OPTIONS.keys() & layer.values.keys():
+        try:
+            values[name] = OPTIONS[name].parse(layer.values[name])
+        except ValueError as error:
+            raise UsageError(f"{layer.where(name)}: {error}") from None
+    tuned: dict[str, Any] = dict(layer.tuning)
+    return CrawlConfig(**values, host=layer.rules or (), tuning=Tuning(**tuned))
+
+
+def commented_file() -> str:
+    """What `coord init` writes: every option, commented out at its default, with what it does and why."""
+    lines = [
+        "# Configuration of a Shoal crawl: coord crawl SEED... --out DIR --config crawl.toml",
+        "#",
+        *_wrapped(
+            "Every option is here at its default; take the # away from those you change. Each is also a "
+            "flag (max_pages: --max-pages) and an environment variable (SHOAL_MAX_PAGES). A flag goes before "
+            "a variable, that before this file. Times: 1.5, 30s, 5m, 2h. Sizes: 65536, 512KiB, 16MiB, 2GiB. "
+            'No limit: "none".'
+        ),
+    ]
+    group = ""
+    for name, of in OPTIONS.items():
+        if of.group != group:
+            group = of.group
+            lines += ["", f"# ---- {group} ----"]
+        choices = (
+            f" One of: {', '.join(of.kind.choices)}." if of.kind.choices and len(of.kind.choices) < 8 else ""
+        )
+        lines += [
+            "",
+            *_wrapped(f"{of.help[0].upper()}{of.help[1:]}.{choices}"),
+            *_wrapped(f"Default: {of.why}."),
+        ]
+        lines.append(f"#{name} = {of.to_toml(getattr(CrawlConfig(), name))}")
+    lines += [
+        "",
+        "# ---- Single hosts ----",
+        "",
+        *_wrapped(
+            "One table for each rule; match is a shell pattern for the whole host name. All that match "
+            "apply, and the last one that says something wins: general rules first."
+        ),
+        "#[[host]]",
+        '#match = "*.gov.uk"',
+        "#delay = 5",
+        "#per_host = 1",
+        "",
+        "# ---- Numbers you should not need ----",
+        "",
+        "#[tuning]",
+    ]
+    for name, of in TUNING.items():
+        lines += [*_wrapped(f"{of.help[0].upper()}{of.help[1:]}. Default: {of.why}.")]
+        lines.append(f"#{name} = {of.to_toml(getattr(Tuning(), name))}")
+    return "\n".join(lines) + "\n"
+
+
+def read_hosts(path: Path, where: str) -> tuple[tuple[str, str], ...]:
+    """The (name, address) pairs of a file in the form of /etc/hosts."""
+    pairs: list[tuple[str, str]] = []
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                address, *names = line.partition("#")[0].split() or [""]
+                if not address:
+                    continue
+                try:
+                    canonical = str(ipaddress.ip_address(address))
+                except ValueError:
+                    raise UsageError(f"{path} line {number}: {address!r} is not an address") from None
+                if not names:
+                    raise UsageError(f"{path} line {number}: {address} has no name")
+                pairs += [(name.lower().rstrip("."), canonical) for name in names]
+                if len(pairs) > _HOSTS_LINES:
+                    raise UsageError(f"{path}: more than {_HOSTS_LINES} names; use a DNS server for so many")
+    except OSError as error:
+        raise UsageError(f"{where}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: {path}: not a text file") from None
+    return tuple(pairs)
+
+
+# -- the layers
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One place where options stand, not parsed yet."""
+
+    values: Mapping[str, object]
+    label: str
+    """What stands before an option's name in an error, with `{}` for the name."""
+    rules: tuple[HostRule, ...] | None = None
+    tuning: Mapping[str, object] = field(default_factory=dict)
+    text: str = ""
+    kept: bool = False
+
+    def where(self, name: str) -> str:
+        """Where the option was given, for an error."""
+        if self.text:
+            return f"{self.label}{_line_of(self.text, name)}: {name}"
+        return self.label.format(name.replace("_", "-") if self.label.startswith("--") else name.upper())
+
+
+def _flag_layer(flags: Mapping[str, object]) -> _Layer:
+    unknown = next((name for name in flags if name not in OPTIONS), None)
+    if unknown is not None:
+        raise UsageError(f"no such option: {unknown}{_nearest(unknown, OPTIONS)}")
+    return _Layer({name: value for name, value in flags.items() if value is not None and value != ()}, "--{}")
+
+
+def _environ_layer(environ: Mapping[str, str]) -> _Layer:
+    values: dict[str, object] = {}
+    for variable, value in environ.items():
+        if not variable.startswith("SHOAL_") or variable in RESERVED_VARIABLES:
+            continue
+        name = variable.removeprefix("SHOAL_").lower()
+        if name in OPTIONS:
+            values[name] = value
+        # Others are not ours to refuse (Kubernetes sets SHOAL_PORT for a service called shoal), unless they
+        # look like a slip: a delay that was meant and is not in force hurries hosts.
+        elif near := difflib.get_close_matches(name, OPTIONS, 1, 0.8):
+            raise UsageError(f"environment: {variable} is no option; did you mean SHOAL_{near[0].upper()}?")
+    return _Layer(values, "environment: SHOAL_{}")
+
+
+def _file_layer(path: Path, kept: bool = False) -> _Layer:
+    try:
+        text = path.read_text(encoding="utf-8")
+        read = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a text file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}") from None
+
+    values: dict[str, object] = {}
+    rules: tuple[HostRule, ...] | None = None
+    tuning: dict[str, object] = {}
+    for key, value in read.items():
+        name = key.replace("-", "_")
+        if name == "host":
+            rules = _host_rules(value, path, text)
+        elif name == "tuning":
+            tuning = _tuning(value, path, text)
+        elif name in OPTIONS:
+            values[name] = value
+        else:
+            nearest = _nearest(name, (*OPTIONS, "host", "tuning"))
+            raise UsageError(f"{path}{_line_of(text, key)}: no option is called {key!r}{nearest}")
+    return _Layer(values, str(path), rules, tuning, text, kept)
+
+
+def _host_rules(tables: object, path: Path, text: str) -> tuple[HostRule, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(
+            f"{path}{_line_of(text, 'host')}: rules for hosts are written [[host]], with two brackets"
+        )
+    rules = []
+    for position, table in enumerate(tables):
+        section = ("host", position)
+        rule: dict[str, Any] = {}
+        for key, value in table.items():
+            name, where = key.replace("-", "_"), f"{path}{_line_of(text, key, section)}: [[host]]"
+            if name not in {"match", "delay", "per_host"}:
+                raise UsageError(
+                    f"{where}: no key is called {key!r}{_nearest(name, ('match', 'delay', 'per_host'))}"
+                )
+            try:
+                rule[name] = str(TEXT.parse(value)).lower() if name == "match" else OPTIONS[name].parse(value)
+            except ValueError as error:
+                raise UsageError(f"{where} {key}: {error}") from None
+        if not rule.get("match"):
+            raise UsageError(f'{path}{_line_of(text, "", section)}: [[host]] needs match = "PATTERN"')
+        rules.append(HostRule(**rule))
+    return tuple(rules)
+
+
+def _tuning(table: object, path: Path, text: str) -> dict[str, object]:
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}{_line_of(text, 'tuning')}: tuning is a section: [tuning]")
+    values: dict[str, object] = {}
+    for key, value in table.items():
+        name, where = key.replace("-", "_"), f"{path}{_line_of(text, key, ('tuning', 0))}: [tuning]"
+        if name not in TUNING:
+            raise UsageError(f"{where}: no key is called {key!r}{_nearest(name, TUNING)}")
+        try:
+            values[name] = TUNING[name].parse(value)
+        except ValueError as error:
+            raise UsageError(f"{where} {key}: {error}") from None
+    return values
+
+
+def _line_of(text: str, key: str, section: tuple[str, int] = ("", 0)) -> str:
+    """` line N` for a key of the n-th table of a name (an empty key: its head); '' when it is not found.
+
+    tomllib gives no positions. A key inside a multi-line string could be taken for it; the number is a help
+    to the eye and nothing rests on it.
+    """
+    name, wanted, seen = *section, -1
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        head = re.match(r"\s*\[\[?\s*([A-Za-z0-9_-]+)\s*\]", line)
+        if head is not None:
+            current = head[1]
+            seen += current == name
+            if (current == name and not key and seen == wanted) or (not name and current == key):
+                return f" line {number}"
+        inside = current == name and (not name or seen == wanted)
+        spelled = {key, key.replace("_", "-")}
+        found = re.match(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*[.=]""", line)
+        if inside and found is not None and found[1] in spelled:
+            return f" line {number}"
+    return ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _refuse_masked(name: str, value: object, where: str) -> None:
+    if name == "header":
+        lost = next((line for line in cast("tuple[str, ...]", value) if line.endswith(f": {MASK}")), None)
+        if lost is not None:
+            kind = lost.partition(":")[0]
+            raise UsageError(
+                f"{where}: the value of {kind} is never kept on disk; give it again: "
+                f"--header '{kind}: ...' (or --header '' to go on without)"
+            )
+    elif name == "proxy" and isinstance(value, str) and f":{MASK}@" in value:
+        raise UsageError(f"{where}: the password of the proxy is never kept on disk; give --proxy again")
+
+
+def _checked(config: CrawlConfig) -> CrawlConfig:
+    """Refuse what is wrong only in combination, or deeper than its kind can see."""
+    if not re.fullmatch(r"[A-Za-z_-]+", config.robots_token):
+        raise UsageError(f"robots_token: {config.robots_token!r}: RFC 9309 allows letters, '-' and '_' only")
+    if not config.agent.isascii() or not config.agent:
+        raise UsageError(f"user_agent: {config.agent!r}: a header is plain ASCII text")
+    if config.proxy is not None and not re.match(r"https?://[^/]+", config.proxy):
+        raise UsageError(f"proxy: {masked('proxy', config.proxy)!r}: expected http://HOST:PORT")
+    if not config.store:
+        raise UsageError("store: nothing would be kept: name at least one of warc, pages, text, links")
+    if config.tuning.heartbeat * 2 > config.tuning.lease_ttl:
+        raise UsageError(
+            f"[tuning]: heartbeat {config.tuning.heartbeat:g} s must be at most half of "
+            f"lease_ttl {config.tuning.lease_ttl:g} s"
+        )
+    return config
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    line = "#"
+    for word in text.split():
+        if len(line) + len(word) > 108:
+            yield line
+            line = "#"
+        line += " " + word
+    yield line

@@ -1,0 +1,519 @@
+"""The protocol between shards, workers and control: every message there is. This file *is* the document.
+
+Sockets. A shard binds two ROUTER sockets, *control* and *data*; a worker process connects one DEALER to each, both
+with its session id as routing id. Heartbeats and leases go over control, bodies over data, so that a heartbeat never
+waits behind a megabyte. Frames: [header] or [header, body]; the header is a msgpack array `[tag, field, field, ...]`
+in the order of the class, the body is bytes that belong to the message (a WARC record, a piece of one, robots.txt).
+
+    worker -> shard   control   Hello  Heartbeat  Release  Goodbye
+                      data      Page  Piece  Links  Robots
+    shard -> worker   control   Welcome  Denied  Alive  Lease  Rescope  HelloAgain
+                      data      Answer
+    control <-> shard           Poll  Report  Close  Closed  Cap  CapSet            (in one process today)
+
+Rules that hold for all of them (the numbers are those of the project's protocol rules, docs/protocol.md):
+
+- A worker *session* is 16 random bytes per process start (13). Every answer names it. A message of a session that the
+  shard does not know (it restarted) is answered HelloAgain, never punished; the worker says Hello and sends again.
+- Worker messages are numbered from 1, control and data apart. Data messages are sent again until an Answer names
+  them; an answer names single numbers, never "all up to". A duplicate of an accepted message is answered again.
+- A Lease and an Alive name the highest control number the shard has seen; the worker counts the lease's time from
+  when it *sent* that one (6). A Lease is taken once: a duplicate is ignored.
+- An answer leaves only after the commit of all that it rests on (2).
+- Unknown tag, wrong type, number out of range, too long: `ProtocolError`; the peer is dropped and counted.
+
+Times are seconds. `age` is how long ago the last fetch of the lease ended when the message was made; None: there
+was none. None for a field of a page means what null means in `pages`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, NamedTuple, NewType
+
+VERSION = 1
+"""Of the protocol; a Hello with another one is Denied."""
+
+PIECE_BYTES = 1 << 20
+"""What is above this travels in pieces of at most this (bytes)."""
+
+MAX_HEADER_BYTES = 8 << 20
+"""A header frame is never longer; a Lease of 512 requests with the longest URLs stays below."""
+
+SessionId = NewType("SessionId", bytes)
+LeaseId = NewType("LeaseId", int)
+
+
+class Range(NamedTuple):
+    """Bound of a number, both ends included."""
+
+    low: int
+    high: int
+
+
+class Size(NamedTuple):
+    """Bound of a length: bytes of a bytes field, characters of a str, elements of a tuple."""
+
+    high: int
+
+
+U16 = Annotated[int, Range(0, 2**16 - 1)]
+U32 = Annotated[int, Range(0, 2**32 - 1)]
+U64 = Annotated[int, Range(0, 2**64 - 1)]
+Seconds = Annotated[float, Range(0, 2**40)]
+Session = Annotated[SessionId, Size(16)]
+Lid = Annotated[LeaseId, Range(0, 2**64 - 1)]
+Url = Annotated[str, Size(65_536)]
+Word = Annotated[str, Size(255)]
+Prose = Annotated[str, Size(4096)]
+
+
+def lease_id(epoch: int, counter: int) -> LeaseId:
+    """The id of the `counter`-th lease of a shard's `epoch`: unique over restarts (rule 5)."""
+    return LeaseId(epoch << 32 | counter)
+
+
+def lease_epoch(lease: LeaseId) -> int:
+    """The shard's epoch in which the lease was made."""
+    return lease >> 32
+
+
+def lease_name(lease: LeaseId) -> str:
+    """For people: `3:81` is the 81st lease of epoch 3."""
+    return f"{lease >> 32}:{lease & 0xFFFFFFFF}"
+
+
+class Phase(IntEnum):
+    """What the crawl is doing, as workers need to know it."""
+
+    RUNNING = 0
+    PAUSED = 1
+    STOPPING = 2
+    FINISHED = 3
+
+
+class Flag(IntEnum):
+    """Bits of `Request.flags` and `LinkGroup.flags`."""
+
+    SEED = 1
+    """A seed, or a hop of redirects from one: its target's host joins the scope."""
+    BARE = 2
+    """The seed was a bare host: when https is refused, http is tried."""
+    LINKS_ONLY = 4
+    """Visited again at a smaller depth, for its links only, without a second record (rule 15)."""
+    ALONE = 8
+    """A suspect of poison: lent alone (rule 24)."""
+
+
+class Form(NamedTuple):
+    """What makes a request more than a plain GET; part of its key, so it is in rows and messages from the start."""
+
+    method: Word
+    headers: Annotated[tuple[tuple[Word, Prose], ...], Size(64)]
+    body: Annotated[bytes, Size(1 << 20)] | None
+    serial: U64 | None
+    """The number that `dont_filter` gives."""
+    round: U32
+    """0, then one more with each recrawl."""
+    priority: Annotated[int, Range(-1000, 1000)]
+    carry: Annotated[bytes, Size(1 << 20)] | None
+    """What an extractor handed to the extractor of this request; msgpack, opaque here."""
+
+
+class Request(NamedTuple):
+    """One request as it is lent. `attempts` counts the tries before this one; `referrer` is None for a seed."""
+
+    url: Url
+    depth: U16
+    hops: U16
+    attempts: U16
+    flags: U16
+    seed: Url
+    referrer: Url | None
+    form: Form | None
+
+
+class LinkGroup(NamedTuple):
+    """Requests that one page led to, with what they share. `depth` and `hops` are those of the targets."""
+
+    referrer: Url
+    seed: Url
+    depth: U16
+    hops: U16
+    flags: U16
+    urls: Annotated[tuple[Url, ...], Size(100_000)]
+    forms: Annotated[tuple[Form | None, ...], Size(100_000)] | None
+
+
+class RobotsRules(NamedTuple):
+    """The robots.txt of one authority as the shard keeps it.
+
+    `verdict` is `rules`, `allow`, or the outcome that all its requests get (`DNS`, `ROBOTS_UNREACHABLE`, ...);
+    `body` is None when this session was already sent this version.
+    """
+
+    authority: Word
+    version: U32
+    verdict: Word
+    body: Annotated[bytes, Size(1 << 20)] | None
+
+
+# ------------------------------------------------------------------------------------- worker -> shard, control
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """I am here. First on every connection and after HelloAgain; answered by Welcome or Denied.
+
+    `replaces` names the sessions of processes that died in this one's place: their leases end at once (rule 12).
+    `local`: this process holds the shared lock in DIR.
+    """
+
+    number: U64
+    version: U32
+    session: Session
+    replaces: Annotated[tuple[Session, ...], Size(64)]
+    host: Word
+    pid: U32
+    index: U16
+    local: bool
+    leases: Annotated[tuple[Lid, ...], Size(65_536)]
+    """Held from before the shard restarted: re-attached, not lent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """I am alive, hold exactly these leases, and take so much. Every `heartbeat` seconds, and at once when credit grew.
+
+    `lanes` and `requests` are absolute credit: the most parallel fetches and requests that this shard may have lent
+    to this session at one time, what is lent already included; the newest number wins (rule 23).
+    """
+
+    number: U64
+    session: Session
+    epoch: U32
+    leases: Annotated[tuple[Lid, ...], Size(65_536)]
+    lanes: U32
+    requests: U32
+    in_flight: U32
+    held_bytes: U64
+    fetched: U64
+    lag_ms: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """I give this lease back with whatever of it has no accepted result; sent again until answered by Alive.
+
+    The ordinals that are `undone` without a try; `age` as in a Page.
+    """
+
+    number: U64
+    session: Session
+    lease: Lid
+    age: Seconds | None
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """I leave; every lease that I hold ends now. Not answered."""
+
+    number: U64
+    session: Session
+    ages: Annotated[tuple[tuple[Lid, Seconds | None], ...], Size(65_536)]
+
+
+# ------------------------------------------------------------------------------------- worker -> shard, data
+
+
+class Facts(NamedTuple):
+    """What one try came to: the part of a line of `pages` that a worker knows. None means what null means there."""
+
+    outcome: U16
+    status: U16 | None
+    reason: Word | None
+    error: Prose | None
+    redirect_to: Url | None
+    content_type: Word | None
+    charset: Word | None
+    length: U64 | None
+    wire_length: U64 | None
+    digest: Annotated[bytes, Size(20)] | None
+    title: Annotated[str, Size(512)] | None
+    noindex: bool
+    etag: Prose | None
+    last_modified: Word | None
+    fetched_at: Seconds | None
+    elapsed_ms: U32 | None
+    ip: Word | None
+    truncated: Word | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The result of one request of a lease, with its outlinks for this shard and its WARC records.
+
+    Body: the request record, then the response record, each its own gzip member; `split` is where the second begins.
+    When `pieces` > 0, the response record begins with that many Pieces that were sent before and goes on in the body.
+    An empty body: nothing came that could be stored. `links` commit with the page (rule 1); refused with it, they
+    count as unsent. `head` is the response's status line and headers: what a revisit record keeps.
+    """
+
+    number: U64
+    session: Session
+    lease: Lid
+    ordinal: U16
+    age: Seconds | None
+    retry_after: Seconds | None
+    facts: Facts
+    links: Annotated[tuple[LinkGroup, ...], Size(64)]
+    refused: Annotated[tuple[tuple[Word, U32], ...], Size(64)]
+    """Outlinks that were not sent, counted by the rule that refused them."""
+    head: Annotated[bytes, Size(1 << 18)]
+    split: U32
+    pieces: U32
+    items: Annotated[tuple[tuple[Word, Annotated[bytes, Size(1 << 20)]], ...], Size(10_000)]
+    """(name, JSON) of what an extractor yielded; kept with the page or not at all (rule 22)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The `index`-th PIECE_BYTES of a big response record, exactly that long.
+
+    Answered when received, which keeps it until its Page comes; only the Page makes it durable.
+    """
+
+    number: U64
+    session: Session
+    lease: Lid
+    ordinal: U16
+    index: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Outlinks of pages of other shards. Answered when every one of them is durable here; never waits for credit."""
+
+    number: U64
+    session: Session
+    groups: Annotated[tuple[LinkGroup, ...], Size(1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Robots:
+    """The robots.txt of an authority of this lease. Body: its WARC records (`split` as in Page).
+
+    No page of the authority is fetched before this is answered (rule 19).
+    """
+
+    number: U64
+    session: Session
+    lease: Lid
+    authority: Word
+    verdict: Word
+    status: U16 | None
+    error: Prose | None
+    crawl_delay: Seconds | None
+    text: Annotated[bytes, Size(1 << 20)] | None
+    age: Seconds | None
+    split: U32
+
+
+# ------------------------------------------------------------------------------------- shard -> worker, control
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """You are in. What a worker needs to know of the crawl; sent again after each Hello.
+
+    `ttl` and `heartbeat` in seconds; `slots`: which shard owns each slot, a byte each; `config` and `scope` are
+    msgpack maps, decoded by common/config.py and common/scope.py. A change of `crawl` or of `store` (counts the
+    times that the store lost commits) means: drop all that you hold.
+    """
+
+    session: Session
+    number: U64
+    version: U32
+    crawl: Annotated[bytes, Size(16)]
+    store: U32
+    shard: U16
+    shards: U16
+    epoch: U32
+    ttl: Seconds
+    heartbeat: Seconds
+    slots: Annotated[bytes, Size(1024)]
+    seed: U64
+    config: Annotated[bytes, Size(4 << 20)]
+    scope: Annotated[bytes, Size(4 << 20)]
+    scope_version: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """You cannot work here, and asking again will not help; `reason` is for people."""
+
+    session: Session
+    number: U64
+    reason: Prose
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Answer to a Heartbeat or a Release: the leases listed in it are renewed, but for the `unknown`, which end now."""
+
+    session: Session
+    number: U64
+    epoch: U32
+    unknown: Annotated[tuple[Lid, ...], Size(65_536)]
+    released: Annotated[tuple[Lid, ...], Size(65_536)]
+    phase: U16
+    scope_version: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Fetch these requests of one host, at most `lanes` at once, `delay` seconds between them in each lane.
+
+    `number`: see the module's rules. No requests at all: a permit to fetch robots.txt of that host (rule 19).
+    """
+
+    session: Session
+    number: U64
+    id: Lid
+    host: Word
+    delay: Seconds
+    lanes: U32
+    scope_version: U32
+    robots: Annotated[tuple[RobotsRules, ...], Size(64)]
+    cookies: Annotated[bytes, Size(1 << 16)] | None
+    requests: Annotated[tuple[Request, ...], Size(4096)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescope:
+    """The scope has grown (a seed redirected to another host); leases that name this version wait for it."""
+
+    session: Session
+    scope: Annotated[bytes, Size(4 << 20)]
+    scope_version: U32
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAgain:
+    """I do not know your session: say Hello, then send again what was not answered."""
+
+    session: Session
+
+
+# ------------------------------------------------------------------------------------- shard -> worker, data
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Data messages that are durable now, and those that are refused with the reason's code.
+
+    `lease`: its lease is not held, drop it (rule 11). `pieces`: send the pieces again, then the page.
+    """
+
+    session: Session
+    accepted: Annotated[tuple[U64, ...], Size(65_536)]
+    refused: Annotated[tuple[tuple[U64, Word], ...], Size(65_536)]
+
+
+# ------------------------------------------------------------------------------------- control <-> shard
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """How do you stand? Answered after the next commit (rule 14)."""
+
+    round: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`admitted`, `done`, `attempts` only grow within an epoch; `leased` requests out; `lendable` could be lent."""
+
+    round: U64
+    shard: U16
+    epoch: U32
+    admitted: U64
+    done: U64
+    attempts: U64
+    leased: U64
+    lendable: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close, if these are still your counters: then nothing is admitted until a later round opens again."""
+
+    round: U64
+    epoch: U32
+    admitted: U64
+    done: U64
+    attempts: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """`ok`: closed as asked; not ok: something changed meanwhile."""
+
+    round: U64
+    shard: U16
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Never charge more than `cap` requests in all; None: no limit. The highest number wins (rule 16)."""
+
+    number: U64
+    cap: U64 | None
+
+
+@dataclass(frozen=True, slots=True)
+class CapSet:
+    """The cap with this number is durable; `charged` requests were lent at least once."""
+
+    number: U64
+    shard: U16
+    charged: U64
+
+
+WorkerControl = Hello | Heartbeat | Release | Goodbye
+WorkerPaper = Page | Piece | Links | Robots
+ShardControl = Welcome | Denied | Alive | Lease | Rescope | HelloAgain
+FromWorker = WorkerControl | WorkerPaper
+ToWorker = ShardControl | Answer
+Between = Poll | Report | Close | Closed | Cap | CapSet
+Message = FromWorker | ToWorker | Between
+
+TAGS: dict[int, type[Message]] = {
+    1: Hello,
+    2: Heartbeat,
+    3: Release,
+    4: Goodbye,
+    16: Page,
+    17: Piece,
+    18: Links,
+    19: Robots,
+    32: Welcome,
+    33: Denied,
+    34: Alive,
+    35: Lease,
+    36: Rescope,
+    37: HelloAgain,
+    48: Answer,
+    64: Poll,
+    65: Report,
+    66: Close,
+    67: Closed,
+    68: Cap,
+    69: CapSet,
+}
+"""The number that stands for each class on the wire; never reused."""
+
+FROM_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (1, 2, 3, 4, 16, 17, 18, 19))
+TO_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (32, 33, 34, 35, 36, 37, 48))

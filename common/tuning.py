@@ -1,0 +1,115 @@
+"""Numbers nobody should have to know; section [tuning] of a configuration file, no flags.
+
+Read next: `common/options.py` (what `option` says about a field).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.options import BYTES, SECONDS, above_zero, option, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Numbers nobody should have to know, in section [tuning] of a configuration file; no flags."""
+
+    lease_ttl: float = option(
+        30.0,
+        above_zero(SECONDS),
+        "tuning",
+        wire=True,
+        help="time a lease holds after the worker last heard of it (T in PROTOCOL.md)",
+        why="longer than any pause of a healthy process, yet a dead one's URLs are soon lent again",
+    )
+    heartbeat: float = option(
+        5.0,
+        above_zero(SECONDS),
+        "tuning",
+        wire=True,
+        help="time between a worker's heartbeats",
+        why="six tries within a lease",
+    )
+    commit_interval: float = option(
+        0.02,
+        SECONDS,
+        "tuning",
+        help="time a shard collects pages and links before it makes them durable together",
+        why="an fsync costs some milliseconds: 50 a second leave the disk time to work",
+    )
+    commit_bytes: int = option(
+        8 << 20,
+        BYTES,
+        "tuning",
+        help="bytes after which a shard commits without waiting for the interval",
+        why="bounds what a shard holds in memory and what a crash sends again",
+    )
+    shards: int = option(
+        1,
+        whole(),
+        "tuning",
+        fixed=True,
+        help="shard processes of the coordinator",
+        why="one feeds about ten worker cores",
+    )
+    lease_urls: int = option(
+        100,
+        whole(),
+        "tuning",
+        help="most URLs in one lease",
+        why="without a delay batches pay; with one, a lease holds only what its time allows",
+    )
+    leases_per_worker: int = option(
+        512,
+        whole(),
+        "tuning",
+        wire=True,
+        help="most leases one worker process holds at once",
+        why="half as many hosts as a process has fetches in flight: memory",
+    )
+    unacknowledged_pages: int = option(
+        512,
+        whole(),
+        "tuning",
+        wire=True,
+        help="pages a worker process may hold that no shard has acknowledged; then it stops fetching",
+        why="0.5 s at 1,000 pages/s: longer than a commit, shorter than what memory allows",
+    )
+    unacknowledged_bytes: int = option(
+        64 << 20,
+        above_zero(BYTES),
+        "tuning",
+        wire=True,
+        help="bytes of records a worker process may hold unacknowledged",
+        why="about 4,000 compressed pages, or a few large ones",
+    )
+    piece_bytes: int = option(
+        1 << 20,
+        above_zero(BYTES),
+        "tuning",
+        wire=True,
+        help="largest piece in which a record travels",
+        why="the contract: above 1 MiB in pieces of at most that",
+    )
+    sent_links: int = option(
+        1 << 20,
+        whole(),
+        "tuning",
+        wire=True,
+        help="links a worker process remembers as sent, so as not to send them again",
+        why="about 40 MB a process for a million; it may forget, the seen-set decides",
+    )
+    rotate_bytes: int = option(
+        1 << 30,
+        above_zero(BYTES),
+        "tuning",
+        help="size at which an output file is closed and the next begun",
+        why="what archives use: one gibibyte",
+    )
+    log_rotate_bytes: int = option(
+        64 << 20,
+        above_zero(BYTES),
+        "tuning",
+        help="size at which a log file is closed; four are kept",
+        why="some days of a busy crawl",
+    )

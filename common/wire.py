@@ -1,0 +1,203 @@
+"""Messages to frames and back: strict, bounded, generated from the types in `common/messages.py`.
+
+What does not decode exactly raises `ProtocolError`: an unknown tag, a missing field, an `int` where a `str` belongs
+(also `True` where a number belongs), a number out of its range, anything longer than its bound. Nothing is coerced
+but an integer where seconds are expected. Cost: about 5 µs to decode a Page, 3 µs to encode it (scripts/bench).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+
+from common.errors import ProtocolError
+from common.messages import MAX_HEADER_BYTES, PIECE_BYTES, TAGS, Message, Range, Size
+
+MAX_BODY_BYTES = 2 * PIECE_BYTES
+"""A body frame: one piece, or what is left of a record after its pieces, with room for the request record."""
+
+MAX_FRAME_BYTES = max(MAX_HEADER_BYTES, MAX_BODY_BYTES)
+"""What ZeroMQ itself refuses to receive more of."""
+
+_Check = Callable[[Any], Any]
+
+
+def encode(message: Message) -> bytes:
+    """The header frame of a message; its body, if it has one, is the caller's own frame."""
+    tag, take = _ENCODERS[type(message)]
+    return _pack((tag, *take(message)))
+
+
+def decode(frames: Sequence[bytes], expected: Collection[type[Message]]) -> tuple[Message, bytes]:
+    """The message and its body (b"" without one) in `frames`; only classes in `expected` may come.
+
+    Raises ProtocolError, and nothing else, whatever the bytes.
+    """
+    if not 1 <= len(frames) <= 2:
+        raise ProtocolError(f"message of {len(frames)} frames, 1 or 2 expected")
+    header = frames[0]
+    if len(header) > MAX_HEADER_BYTES:
+        raise ProtocolError(f"header of {len(header)} bytes, at most {MAX_HEADER_BYTES}")
+    body = frames[1] if len(frames) == 2 else b""
+    if len(body) > MAX_BODY_BYTES:
+        raise ProtocolError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES}")
+    values = unpack(header)
+    if type(values) is not tuple or not values or type(values[0]) is not int:
+        raise ProtocolError("header is no array that begins with a tag")
+    decoder = _DECODERS.get(values[0])
+    if decoder is None or decoder[0] not in expected:
+        raise ProtocolError(f"unexpected tag {values[0]}")
+    kind, names, checks = decoder
+    if len(values) != len(checks) + 1:
+        raise ProtocolError(f"{kind.__name__}: {len(values) - 1} fields, {len(checks)} expected")
+    checked = []
+    for position, check in enumerate(checks, 1):
+        try:
+            checked.append(check(values[position]))
+        except _Bad as bad:
+            raise ProtocolError(f"{kind.__name__}.{names[position - 1]}: {bad}") from None
+    return kind(*checked), body
+
+
+def pack(value: Any) -> bytes:
+    """Plain lists, maps, numbers and texts as msgpack: for what travels inside a bytes field."""
+    return _pack(value)
+
+
+def unpack(packed: bytes) -> Any:
+    """The inverse of `pack`; arrays come back as tuples. Raises ProtocolError."""
+    try:
+        return msgpack.unpackb(packed, use_list=False, raw=False, strict_map_key=False)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"not msgpack: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------ compiled from the types
+
+
+class _Bad(Exception):
+    """A value that its field does not take; says what came and what was expected."""
+
+
+def _exactly(kind: type, high: int | None) -> _Check:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise _Bad(f"{type(value).__name__}, {kind.__name__} expected")
+        if high is not None and len(value) > high:
+            raise _Bad(f"length {len(value)}, at most {high}")
+        return value
+
+    return check
+
+
+def _flag(value: Any) -> Any:
+    if value is not True and value is not False:
+        raise _Bad(f"{type(value).__name__}, bool expected")
+    return value
+
+
+def _number(low: int, high: int) -> _Check:
+    def check(value: Any) -> Any:
+        if type(value) is not int:
+            raise _Bad(f"{type(value).__name__}, int expected")
+        if not low <= value <= high:
+            raise _Bad(f"{value}, {low} to {high} expected")
+        return value
+
+    return check
+
+
+def _seconds(low: int, high: int) -> _Check:
+    def check(value: Any) -> Any:
+        if type(value) is int:
+            value = float(value)
+        if type(value) is not float:
+            raise _Bad(f"{type(value).__name__}, float expected")
+        if not low <= value <= high:
+            raise _Bad(f"{value}, {low} to {high} expected")
+        return value
+
+    return check
+
+
+def _optional(inner: _Check) -> _Check:
+    def check(value: Any) -> Any:
+        return None if value is None else inner(value)
+
+    return check
+
+
+def _many(inner: _Check, high: int) -> _Check:
+    def check(value: Any) -> Any:
+        if type(value) is not tuple:
+            raise _Bad(f"{type(value).__name__}, array expected")
+        if len(value) > high:
+            raise _Bad(f"{len(value)} elements, at most {high}")
+        return tuple(map(inner, value)) if value else value
+
+    return check
+
+
+def _row(make: Callable[..., Any], inner: Sequence[_Check]) -> _Check:
+    def check(value: Any) -> Any:
+        if type(value) is not tuple or len(value) != len(inner):
+            raise _Bad(
+                f"{value if type(value) is not tuple else len(value)!r}, array of {len(inner)} expected"
+            )
+        return make([test(part) for test, part in zip(inner, value, strict=True)])
+
+    return check
+
+
+def _compile(kind: Any, bound: Range | Size | None = None) -> _Check:
+    kind = getattr(kind, "__supertype__", kind)
+    origin = get_origin(kind)
+    if origin is Annotated:
+        inner, *bounds = get_args(kind)
+        return _compile(inner, bounds[0])
+    if origin in (Union, types.UnionType):
+        (inner,) = [part for part in get_args(kind) if part is not type(None)]
+        return _optional(_compile(inner, bound))
+    if origin is tuple:
+        parts = get_args(kind)
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            if not isinstance(bound, Size):
+                raise TypeError(f"{kind} has no bound")
+            return _many(_compile(parts[0]), bound.high)
+        return _row(tuple, [_compile(part) for part in parts])
+    if isinstance(kind, type) and issubclass(kind, tuple):
+        hints = get_type_hints(kind, include_extras=True)
+        return _row(kind._make, [_compile(hints[name]) for name in kind._fields])  # type: ignore[attr-defined]  # NamedTuple
+    if kind is bool:
+        return _flag
+    if kind in (int, float):
+        if not isinstance(bound, Range):
+            raise TypeError(f"{kind} has no bound")
+        return (_number if kind is int else _seconds)(bound.low, bound.high)
+    if kind in (str, bytes):
+        if not isinstance(bound, Size):
+            raise TypeError(f"{kind} has no bound")
+        return _exactly(kind, bound.high)
+    raise TypeError(f"no check for {kind}")
+
+
+def _decoder(kind: type[Message]) -> tuple[type[Message], tuple[str, ...], tuple[_Check, ...]]:
+    hints = get_type_hints(kind, include_extras=True)
+    names = tuple(field.name for field in fields(kind))
+    return kind, names, tuple(_compile(hints[name]) for name in names)
+
+
+def _taker(kind: type[Message]) -> Callable[[Message], tuple[Any, ...]]:
+    names = [field.name for field in fields(kind)]
+    take = attrgetter(*names)
+    return take if len(names) > 1 else lambda message: (take(message),)
+
+
+_pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_ENCODERS = {kind: (tag, _taker(kind)) for tag, kind in TAGS.items()}
+_DECODERS = {tag: _decoder(kind) for tag, kind in TAGS.items()}

@@ -1,0 +1,442 @@
+"""The coordinator: builds its parts, moves messages between control and shard, and sees a crawl to its end.
+
+    seeds -> intake -> shard server <-> workers          crawl (control's core) <-> shard
+                            |
+              progress, REST, summary.json  <- Status, made here once a second
+
+Only this file knows all parts. One shard runs in this process; control and shard talk in messages all the same.
+Order of the end: lend nothing more, let workers bring home what is in flight, commit, tell workers, stop the local
+ones, close the sockets, then the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from common import clock
+from common.config import CrawlConfig, version
+from common.endpoints import endpoints, is_loopback, parse
+from common.errors import StorageError, UsageError
+from common.log import get_logger
+from common.messages import Closed, Phase
+from common.outcome import OUTCOMES, State
+from coordinator import crawl as control
+from coordinator import status as st
+from coordinator.control import ControlServer, new_token
+from coordinator.crawl import Crawl, Stage
+from coordinator.directory import Running
+from coordinator.intake import Intake
+from coordinator.local import LocalWorkers
+from coordinator.opening import open_shard
+from coordinator.progress import Reporter, reporter
+from coordinator.server import Keys, ShardServer, new_keys
+from coordinator.settings import CoordinatorSettings
+from coordinator.shard import Asked, Seeded, Steered, Tell, Tick
+from coordinator.sink import room
+from coordinator.watch import Watch
+
+FINISHED, LOOK, STOPPED, INTERRUPTED = 0, 1, 3, 130
+
+DRAIN_SECONDS = 7.0
+"""How long a clean stop waits for workers to bring home what is in flight; they take at most five."""
+
+FOLLOW_SECONDS = 6.0
+"""How long local workers may take to leave when they heard that the crawl is finished."""
+
+STATUS_SECONDS = 0.25
+
+log = get_logger("coordinator.app")
+
+
+async def run(settings: CoordinatorSettings) -> int:
+    """Run a crawl to its end, or until it is stopped; the exit code of the contract."""
+    coordinator = Coordinator(settings)
+    return await coordinator.run()
+
+
+class Coordinator:
+    """One run on one DIR. Implements `coordinator.control.Steering`."""
+
+    def __init__(self, settings: CoordinatorSettings) -> None:
+        self._settings = settings
+        self._config: CrawlConfig = settings.config
+        self._directory = settings.directory
+        self._loop = asyncio.get_running_loop()
+        self._reporter: Reporter = reporter(self._config)
+        opened = open_shard(self._directory.path, self._config)
+        self._store = opened.store
+        self._server = ShardServer(opened.core, opened.store, opened.sink, self._config.tuning, self._told)
+        self._intake = Intake(
+            self._directory.folder("seeds"),
+            self._server.deliver,
+            kind=self._config.scope,
+            sites=opened.sites,
+            max_url_length=self._config.max_url_length,
+            say=self._say,
+        )
+        self._crawl = Crawl(1, budget=self._config.max_pages, stay=settings.stay, now=clock.now())
+        self._local: LocalWorkers | None = None
+        self._http: ControlServer | None = None
+        self._watch: Watch | None = None
+        self._paused = False
+        self._disk_short = False
+        self._ending: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._stop_now = asyncio.Event()
+        self._exit: int | None = None
+        self._reason = ""
+        self._begun = clock.now()
+        self._worker_command = ""
+
+    # -------------------------------------------------------------------------------------------------- the run
+
+    async def run(self) -> int:
+        """See the module's docstring."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._signalled, number)
+        committing: asyncio.Task[None] | None = None
+        try:
+            await self._open()
+            committing = asyncio.create_task(self._server.run(), name="commits")
+            committing.add_done_callback(self._commits_ended)
+            code, reason = await self._crawl_on()
+            code, reason = await self._end(code, reason)
+        except (StorageError, OSError) as error:
+            code, reason = LOOK, f"storage: {error}"
+            log.error("storage.failed", error=str(error))
+            self._say(f"storage failed: {error}; what was committed is whole, start again when it is mended")
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._loop.remove_signal_handler(number)
+            self._reporter_cleared()
+            await self._close(committing)
+        self._exit, self._reason = code, reason
+        last = self.status()
+        self._directory.write_summary(last.to_json())
+        self._reporter.close(last)
+        return code
+
+    async def _open(self) -> None:
+        """Sockets, REST, local workers: nobody hears of us before the shard is whole."""
+        settings, now, wall = self._settings, clock.now(), clock.wall()
+        if self._directory.local_workers_gone():
+            self._server.core.workers_gone(now, wall)
+        for instruction in self._crawl.begin():
+            self._to_shard(instruction)
+        if settings.procs is not None and settings.listen is None:
+            lock = self._directory.workers_lock_path
+            quiet = ["-q"] if self._config.quiet else []
+            self._local = LocalWorkers(settings.procs, lock, self._directory.folder("logs"), quiet)
+            self._server.listen(endpoints(self._local.address, 0), None)
+        else:
+            self._listen_to_all()
+        token = new_token()
+        names = [settings.advertise] if settings.advertise else []
+        self._http = ControlServer(self, token, names=names)
+        http = await self._http.start(settings.http)
+        self._watch = Watch(self._server, self._config, self._directory.path, http)
+        self._directory.write_running(
+            Running(
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                started_at=clock.rfc3339(wall),
+                http=http,
+                token=token,
+                control=self._worker_command,
+                version=version(),
+            )
+        )
+        if self._local is not None:
+            await self._local.start()
+
+    def _listen_to_all(self) -> None:
+        listen = self._settings.listen or "tcp://127.0.0.1:7777"
+        host, port = parse(listen, "--listen")
+        keys = None
+        if not is_loopback(host):
+            kept = self._directory.keys()
+            if kept is None:
+                kept = new_keys()
+                self._directory.write_keys(*kept)
+            secret, worker = kept
+            keys = Keys(worker.server_public, secret, worker.client_public)
+        addresses = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*") if port == 0 else endpoints(listen, 0)
+        self._server.listen(addresses, keys)
+        lines = worker_commands(host, port, self._settings.advertise, keys and str(self._directory.worker_key_path))
+        self._worker_command = lines[0]
+        self._say("start workers, on this machine or others, as many as you like:")
+        for line in lines:
+            self._say(f"  {line}")
+
+    async def _crawl_on(self) -> tuple[int, str]:
+        """Until it is over or somebody ends it: (exit code, reason)."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._seed(), name="seeds")]
+            tasks.append(group.create_task(self._tick(), name="tick"))
+            if self._local is not None:
+                tasks.append(group.create_task(self._mind_workers(self._local), name="workers"))
+            result = await self._ending
+            for task in tasks:
+                task.cancel()
+        return result
+
+    async def _end(self, code: int, reason: str) -> tuple[int, str]:
+        """Bring home what is in flight, unless it is over or has to be at once."""
+        finished = self._crawl.stage is Stage.FINISHED
+        if not finished and not self._stop_now.is_set():
+            self._server.deliver(Steered(Phase.STOPPING))
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    while self._server.core.leases.requests and not self._stop_now.is_set():
+                        await asyncio.sleep(0.05)
+                        self._show()
+            except TimeoutError:
+                pass
+        if finished:
+            self._server.deliver(Steered(Phase.FINISHED))
+            code, reason = self._verdict(code, reason)
+        if self._local is not None and finished:
+            try:
+                async with asyncio.timeout(FOLLOW_SECONDS):
+                    await self._local.ended()
+            except TimeoutError:
+                pass
+        elif self._local is None:
+            await asyncio.sleep(0.3 if not self._stop_now.is_set() else 0.0)
+        return code, reason
+
+    async def _close(self, committing: asyncio.Task[None] | None) -> None:
+        if self._local is not None:
+            await self._local.stop(now=self._stop_now.is_set())
+        self._server.stop()
+        if committing is not None:
+            await asyncio.wait([committing], timeout=DRAIN_SECONDS)
+            committing.cancel()
+        self._intake.close()
+        if self._http is not None:
+            await self._http.close()
+        self._server.close()
+
+    # ------------------------------------------------------------------------------------------------ its tasks
+
+    async def _seed(self) -> None:
+        """Read the seeds of the command line. Where links are followed, the scope must be whole before the first
+        page is fetched; a list, or what comes in by a pipe, is begun at once.
+        """
+        at_once = self._config.no_follow or "-" in self._settings.seeds
+        self._crawl.source_opened()
+        if at_once:
+            self._set_phase()
+        try:
+            if self._settings.seeds:
+                await self._intake.read(self._settings.seeds)
+            self._renew_scope()
+        except UsageError as error:
+            self._say(str(error))
+            self._finish(2, str(error))
+            return
+        finally:
+            self._crawl.source_closed()
+        self._set_phase()
+        counts = self._server.core.ledger.counts
+        if not self._settings.stay and counts.admitted == 0:
+            self._say("no seed could be used: nothing to do")
+
+    async def _tick(self) -> None:
+        """What has to be looked at now and then: ends, limits, the disk, what people see."""
+        while True:
+            now = clock.now()
+            for instruction in self._crawl.tick(now):
+                self._to_shard(instruction)
+            self._check_limits(now)
+            self._show()
+            await asyncio.sleep(STATUS_SECONDS)
+
+    async def _mind_workers(self, local: LocalWorkers) -> None:
+        code = await local.ended()
+        if self._crawl.stage is not Stage.FINISHED:
+            log.error("workers.ended", code=code)
+            self._say("the local workers have ended; look into DIR/logs")
+            self._finish(LOOK, "the local workers ended")
+
+    def _check_limits(self, now: float) -> None:
+        config, counts = self._config, self._server.core.ledger.counts
+        if config.max_time is not None and now - self._begun >= config.max_time:
+            self._finish(FINISHED, "--max-time")
+        if config.max_total_bytes is not None and counts.bytes >= config.max_total_bytes:
+            self._finish(FINISHED, "--max-total-bytes")
+        free = room(self._directory.path)
+        short = free < config.min_free
+        if short != self._disk_short:
+            self._disk_short = short
+            log.warning("disk.short" if short else "disk.enough", free_bytes=free, min_free=config.min_free)
+            self._set_phase()
+        self._server.core.sweep(now)
+        self._server.deliver(Tick())
+
+    # ----------------------------------------------------------------------------------------- messages between
+
+    def _told(self, told: Tell | Seeded) -> None:
+        """The shard has something to say to control."""
+        if isinstance(told, Seeded):
+            self._intake.seeded(told)
+            return
+        for instruction in self._crawl.handle(told.message, clock.now()):
+            self._to_shard(instruction)
+        if isinstance(told.message, Closed) and self._crawl.stage is Stage.FINISHED:
+            counts = self._server.core.ledger.counts
+            held = counts.admitted - counts.ended
+            self._finish(FINISHED, "--max-pages" if held and self._config.max_pages is not None else "finished")
+
+    def _to_shard(self, instruction: control.Instruction) -> None:
+        if isinstance(instruction, control.ToShard):
+            self._server.deliver(Asked(instruction.message))
+
+    def _renew_scope(self) -> None:
+        """Entries came into the store while seeds were read: a new version, so that nobody goes by old verdicts."""
+        if self._intake.scope_grew:
+            self._intake.scope_grew = False
+            core = self._server.core
+            core.set_scope(core.scope.with_sites(core.scope.sites))
+            self._server.deliver(Tick())
+
+    def _set_phase(self) -> None:
+        held = self._paused or self._disk_short
+        phase = Phase.PAUSED if held else Phase.RUNNING
+        if self._server.core.phase is not phase:
+            self._server.deliver(Steered(phase))
+
+    def _signalled(self, number: int) -> None:
+        if self._ending.done():
+            self._stop_now.set()
+            return
+        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        self._say(f"{name}: bringing home what is in flight; once more stops at once")
+        self._finish(INTERRUPTED if number == signal.SIGINT else STOPPED, name)
+
+    def _finish(self, code: int, reason: str) -> None:
+        if not self._ending.done():
+            self._ending.set_result((code, reason))
+
+    def _commits_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("commit.failed", error=str(error), exc_info=error)
+            self._stop_now.set()
+            self._say(f"{error}")
+            self._finish(LOOK, str(error))
+
+    def _verdict(self, code: int, reason: str) -> tuple[int, str]:
+        """The exit code of a crawl that is over (contract, section 1)."""
+        counts = self._server.core.ledger.counts
+        wanted = {OUTCOMES[key].value for key, count in counts.done.items() if count}
+        if failing := sorted(wanted & set(self._config.fail_on)):
+            return LOOK, "--fail-on " + ",".join(failing)
+        if "POISON" in wanted:
+            return LOOK, "poison"
+        if counts.admitted and not counts.seeds_ok:
+            return LOOK, "no seed gave a page"
+        return code, reason
+
+    # ---------------------------------------------------------------------------------------------------- people
+
+    def _say(self, text: str) -> None:
+        self._reporter.say(text)
+
+    def _show(self) -> None:
+        self._reporter.show(self.status(), clock.now())
+
+    def _reporter_cleared(self) -> None:
+        """Nothing more moves on the screen."""
+
+    def status(self) -> st.Status:
+        """The crawl at this moment."""
+        assert self._watch is not None
+        return self._watch.status(
+            phase=self._phase(),
+            directory=str(self._directory.path),
+            tally=self._intake.tally,
+            first=self._intake.first,
+            worker_command=self._worker_command,
+            reason=self._reason,
+            exit_code=self._exit,
+        )
+
+    def _phase(self) -> st.Phase:
+        if self._exit is not None:
+            return st.Phase.FINISHED if self._crawl.stage is Stage.FINISHED else st.Phase.STOPPED
+        if self._ending.done() and self._crawl.stage is not Stage.FINISHED:
+            return st.Phase.STOPPING
+        if self._paused:
+            return st.Phase.PAUSED
+        return {
+            Stage.SEEDING: st.Phase.SEEDING,
+            Stage.RUNNING: st.Phase.RUNNING,
+            Stage.CLOSING: st.Phase.CLOSING,
+            Stage.FINISHED: st.Phase.FINISHED,
+        }[self._crawl.stage]
+
+    async def add(self, lines: list[str]) -> dict[str, Any]:
+        """Admit more seeds; returns when they are durable."""
+        self._crawl.source_opened()
+        try:
+            mine = await self._intake.read(lines)
+            self._renew_scope()
+        finally:
+            self._crawl.source_closed()
+        return {"read": mine.read, "added": mine.fresh, "known": mine.known, "bad": mine.bad}
+
+    async def stop(self, now: bool) -> None:
+        """End cleanly, or at once."""
+        if now:
+            self._stop_now.set()
+        self._finish(STOPPED, "stopped by hand")
+
+    async def pause(self) -> None:
+        """Fetch nothing until `resume`; what is in flight is brought home."""
+        self._paused = True
+        self._set_phase()
+
+    async def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._set_phase()
+
+    async def why(self, url: str) -> dict[str, Any] | None:
+        """What is known of a URL."""
+        return self._server.core.explain(url, clock.now(), clock.wall())
+
+
+def worker_commands(host: str, port: int, advertise: str | None, key: str | None) -> list[str]:
+    """The exact commands that start workers, an address of this machine each; the likeliest first."""
+    if advertise is not None:
+        hosts = [advertise]
+    elif host in ("0.0.0.0", "*", "[::]", "::"):
+        hosts = _own_addresses()
+    else:
+        hosts = [host]
+    with_key = f" --key {shlex.quote(key)}" if key is not None else ""
+    return [f"worker start --procs {os.cpu_count() or 1} --coord tcp://{each}:{port}{with_key}" for each in hosts]
+
+
+def _own_addresses() -> list[str]:
+    """Addresses that others may reach this machine by, loopback last. Nothing is sent."""
+    found: dict[str, None] = {}
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((far, 9))
+                address = probe.getsockname()[0]
+                found[f"[{address}]" if ":" in address else address] = None
+        except OSError:
+            continue
+    found["127.0.0.1"] = None
+    return list(found)
+
+
+Say = Callable[[str], None]
+assert State.QUEUED

@@ -1,0 +1,360 @@
+"""Watching and steering over HTTP: the REST interface of a running coordinator, and the few lines that call
+it.
+
+    GET  /api/v1/status              what `coord status --json` prints
+    GET  /api/v1/why?url=URL         what became of a URL; 404: never met
+    POST /api/v1/stop                {"now": false}
+    POST /api/v1/pause               {}
+    POST /api/v1/resume              {}
+    POST /api/v1/add                 {"seeds": ["https://...", "/abs/file.txt", ...]}
+
+Answers are JSON; an error is `{"error": "one line"}`. A browser on this machine can be made to send requests
+here by any page it shows, so: every change needs the token of coord.json as `Authorization: Bearer`, on
+loopback too; the Host must be an address, `localhost` or a name we were told (a page that rebinds its own
+name to 127.0.0.1 is neither); an Origin, if there is one, must be ours; bodies must say `application/json`.
+Beyond loopback reading needs the token too.
+
+Decides who may ask, and nothing of the crawl: that is behind `Steering`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from common.errors import ShoalError, UsageError
+from common.log import get_logger
+from coordinator.directory import CrawlDirectory
+from coordinator.status import Status
+
+API = "/api/v1"
+
+_BODY_BYTES = 4 << 20
+"""Largest body: some 40,000 seeds; `call_add` sends more in several."""
+
+_SEEDS_AT_ONCE = 1000
+
+log = get_logger("coordinator.control")
+
+
+class Steering(Protocol):
+    """What a running crawl can be asked and told; the coordinator's app is one, the tests have another."""
+
+    def status(self) -> Status:
+        """The crawl at this moment; cheap."""
+
+    async def add(self, lines: list[str]) -> dict[str, Any]:
+        """Admit more seeds, as given (URLs, files on the coordinator's machine, ranges); returns counts.
+
+        Raises `UsageError` for what is no seed.
+        """
+
+    async def stop(self, now: bool) -> None:
+        """End cleanly, what is in flight brought home; `now`: at once. Returns when it has begun."""
+
+    async def pause(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    async def why(self, url: str) -> dict[str, Any] | None:
+        """All that is known of a URL; None if it was never met. Raises `UsageError` for what is no URL."""
+
+
+def new_token() -> str:
+    """A fresh token for coord.json."""
+    return secrets.token_urlsafe(32)
+
+
+class ControlServer:
+    """The REST interface. `start`, then `close`; one per coordinator."""
+
+    def __init__(self, steering: Steering, token: str, *, names: Iterable[str] = ()) -> None:
+        """`names`: further host names this machine is reached by (--advertise)."""
+        self._steering = steering
+        self._token = token
+        self._names = {"localhost", *(name.lower() for name in names)}
+        self._open_to_all = False
+        """Bound beyond loopback: reading needs the token too."""
+        app = web.Application(middlewares=[self._guard], client_max_size=_BODY_BYTES)
+        app.router.add_get(f"{API}/status", self._status)
+        app.router.add_get(f"{API}/why", self._why)
+        app.router.add_post(f"{API}/stop", self._stop)
+        app.router.add_post(f"{API}/pause", self._pause)
+        app.router.add_post(f"{API}/resume", self._resume)
+        app.router.add_post(f"{API}/add", self._add)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+
+    async def start(self, address: str | None = None) -> str:
+        """Listen at `HOST:PORT`; None: loopback, a free port. Returns the address as this machine reaches it.
+
+        Raises `UsageError` if the address cannot be had.
+        """
+        host, port = parse_address(address, "--http") if address else ("127.0.0.1", 0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise UsageError(f"--http {host}:{port}: {_why_not(error)}") from None
+        bound = self._runner.addresses[0]
+        self._open_to_all = not ipaddress.ip_address(bound[0]).is_loopback
+        if host not in ("", bound[0]):
+            self._names.add(host.lower())
+        reached = "127.0.0.1" if bound[0] == "0.0.0.0" else "[::1]" if bound[0] == "::" else bound[0]
+        if ":" in reached and not reached.startswith("["):
+            reached = f"[{reached}]"
+        return f"{reached}:{bound[1]}"
+
+    async def close(self) -> None:
+        """Stop listening; answers under way have two seconds."""
+        await self._runner.cleanup()
+
+    # -- who may ask
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            log.info(
+                "control.refused", path=request.path, peer=request.remote, status=refusal[0], why=refusal[1]
+            )
+            return _error(*refusal)
+        try:
+            return await handler(request)  # aiohttp passes it by this name
+        except UsageError as error:
+            return _error(400, str(error))
+        except ShoalError as error:
+            return _error(503, str(error))
+        except web.HTTPException as error:
+            return _error(error.status, error.reason)
+
+    def _refusal(self, request: web.Request) -> tuple[int, str] | None:
+        host = _host_of(request.headers.get("Host", ""))
+        if host not in self._names and not _is_address(host):
+            return (
+                403,
+                f"host {host[:100]!r} is not this coordinator: use its address, or --advertise the name",
+            )
+        origin = request.headers.get("Origin")
+        if origin is not None and origin.partition("//")[2] != request.headers.get("Host"):
+            return 403, "requests from other web pages are refused"
+        changes = request.method not in ("GET", "HEAD")
+        if changes or self._open_to_all:
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            given = token.strip().encode(errors="surrogateescape") if scheme.lower() == "bearer" else b""
+            if not secrets.compare_digest(given, self._token.encode()):
+                return 401, "needs the token of DIR/coord.json: Authorization: Bearer TOKEN"
+        if changes and request.content_type != "application/json":
+            return 415, "the body must be application/json"
+        return None
+
+    # -- answers
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return web.json_response(self._steering.status().to_json(), headers={"Cache-Control": "no-store"})
+
+    async def _why(self, request: web.Request) -> web.Response:
+        url = request.query.get("url", "")
+        if not url:
+            return _error(400, "needs ?url=URL")
+        found = await self._steering.why(url)
+        return web.json_response(found) if found is not None else _error(404, f"{url[:200]} was never met")
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        now = (await _body(request)).get("now", False)
+        if not isinstance(now, bool):
+            return _error(400, "now: true or false")
+        await self._steering.stop(now)
+        return web.json_response({"stopping": True})
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        await _body(request)
+        await self._steering.pause()
+        return web.json_response({"paused": True})
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        await _body(request)
+        await self._steering.resume()
+        return web.json_response({"paused": False})
+
+    async def _add(self, request: web.Request) -> web.Response:
+        seeds = (await _body(request)).get("seeds")
+        if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, str) for seed in seeds):
+            return _error(400, 'seeds: a list of texts, such as ["https://example.org/"]')
+        return web.json_response(await self._steering.add(seeds))
+
+
+# -- the side that calls
+
+
+def call(
+    target: str,
+    method: str,
+    path: str,
+    body: Mapping[str, object] | None = None,
+    *,
+    token: str | None = None,
+    timeout: float = 30.0,
+) -> Any:
+    """Ask the coordinator of a DIR, or at an address, and return its answer.
+
+    `path` is below /api/v1. Raises `UsageError`: nobody runs there, nobody answers, or it refused. For an
+    address the token comes from `token` or SHOAL_TOKEN. Blocks: for the command line only.
+    """
+    host, port, found = whereabouts(target)
+    token = token or found or os.environ.get("SHOAL_TOKEN")
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    sent = None
+    if method != "GET":
+        headers["Content-Type"] = "application/json"
+        sent = json.dumps(body or {}).encode()
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request(method, f"{API}{path}", sent, headers)
+        response = connection.getresponse()
+        text = response.read()
+    except TimeoutError:
+        raise UsageError(
+            f"{target}: the coordinator at {host}:{port} did not answer in {timeout:g} s"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or "no proper answer"
+        raise UsageError(f"{target}: no coordinator answers at {host}:{port} ({reason})") from None
+    finally:
+        connection.close()
+    try:
+        read = json.loads(text)
+    except ValueError:
+        if response.status >= 500:
+            raise UsageError(f"{target}: the coordinator failed at this; its log says why") from None
+        raise UsageError(f"{target}: what answers at {host}:{port} is no coordinator") from None
+    if response.status >= 400:
+        said = read.get("error", "") if isinstance(read, dict) else ""
+        hint = "; set SHOAL_TOKEN" if response.status == 401 and not token else ""
+        raise UsageError(f"{target}: {said or response.reason}{hint}")
+    return read
+
+
+def call_add(target: str, seeds: Iterable[str]) -> dict[str, int]:
+    """Send seeds in portions, each acknowledged before the next; returns the counts of all answers
+    together."""
+    total: dict[str, int] = {}
+    portion: list[str] = []
+
+    def send() -> None:
+        answer = call(target, "POST", "/add", {"seeds": portion}, timeout=600)
+        for name, count in answer.items() if isinstance(answer, dict) else ():
+            if isinstance(count, int):
+                total[name] = total.get(name, 0) + count
+        portion.clear()
+
+    for seed in seeds:
+        portion.append(seed)
+        if len(portion) >= _SEEDS_AT_ONCE:
+            send()
+    if portion:
+        send()
+    return total
+
+
+def is_address(target: str) -> bool:
+    """Whether a DIR argument is the address of a coordinator rather than a folder."""
+    if os.path.isdir(target):
+        return False
+    if target.startswith(("http://", "https://")):
+        return True
+    host, colon, port = target.rpartition(":")
+    return bool(colon and host and port.isdecimal() and "/" not in target)
+
+
+def whereabouts(target: str) -> tuple[str, int, str | None]:
+    """Host, port and token of the coordinator of a DIR or at an address; `UsageError` if none runs there."""
+    if is_address(target):
+        return (*parse_address(target, "address"), None)
+    directory = CrawlDirectory.look(Path(target))
+    running = directory.running()
+    if running is None:
+        if directory.holder() is not None:
+            raise UsageError(f"{target}: its coordinator is just starting or ending; try again in a moment")
+        raise UsageError(f"{target} is not running: go on with `coord crawl --out {target}`")
+    # On a shared disk another machine's coordinator may stand here: then it is reached by that machine's
+    # name.
+    host, port = parse_address(running.http, "coord.json")
+    if running.host != socket.gethostname() and _is_address(host) and ipaddress.ip_address(host).is_loopback:
+        raise UsageError(f"{target} is run by {running.host}: ask there, or start it with --http")
+    return host, port, running.token
+
+
+def parse_address(text: str, where: str) -> tuple[str, int]:
+    """`HOST:PORT`, `[::1]:PORT`, `http://HOST:PORT/`, `:PORT` as host and port; `UsageError` for anything
+    else."""
+    bare = text.removeprefix("http://").rstrip("/")
+    host, colon, port = bare.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or "/" in host:
+        raise UsageError(f"{where} {text!r}: expected HOST:PORT, such as 127.0.0.1:7700")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+def why_path(url: str) -> str:
+    """The path that asks about a URL."""
+    return "/why?" + urllib.parse.urlencode({"url": url})
+
+
+# -- within
+
+
+def _error(status: int, said: str) -> web.Response:
+    return web.json_response({"error": said}, status=status)
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    text = await request.text()
+    try:
+        read = json.loads(text) if text.strip() else {}
+    except ValueError:
+        raise UsageError("the body is not JSON") from None
+    if not isinstance(read, dict):
+        raise UsageError("the body is not a JSON object")
+    return read
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header, lower case, without port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].lower().rstrip(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _why_not(error: OSError) -> str:
+    import errno  # only on the way to an error
+
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "the port is taken: choose another, or leave --http out for a free one"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case errno.EACCES:
+            return "ports below 1024 need rights: choose a higher one"
+        case _:
+            return error.strerror or str(error)

@@ -1,0 +1,239 @@
+"""One host as the frontier knows it: its queue's head in memory, its lanes, its clock.
+
+A host has `per_host` *lanes*; a lease takes some of them and brings them back with a time before which they may not
+be used again. So two fetches in one lane are never closer than the delay, whoever makes them. What is queued beyond
+the head stays in the store (`more`); the head is always the smallest places of the queue.
+
+No store, no clock: `frontier.py` moves hosts, this file counts for one.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from enum import Enum
+
+from common.messages import Request
+from coordinator.store.rows import HostRow, Place
+
+ELAPSED_KEPT = 5
+"""Response times kept for the adaptive delay: its median follows a site within five pages."""
+
+
+class Where(Enum):
+    """Where a host in memory is to be found."""
+
+    IDLE = "idle"
+    """Nothing of it can be lent now: no requests, all lanes lent, or held by a budget."""
+    WAITING = "waiting"
+    """In the due-heap."""
+    PARKED = "parked"
+    """Its turn stands in the store; it is in memory only by chance."""
+
+
+class Host:
+    """The state of one host. Times are monotonic seconds; `to_row` turns them into what may be stored."""
+
+    __slots__ = (
+        "authorities",
+        "charged",
+        "cookies",
+        "crawl_delay",
+        "doom",
+        "doom_reason",
+        "due_at_most",
+        "elapsed",
+        "failures",
+        "finished",
+        "free",
+        "head",
+        "key",
+        "last_session",
+        "lent",
+        "lent_lanes",
+        "more",
+        "per_host",
+        "queued",
+        "rest_until",
+        "slot",
+        "turn",
+        "version",
+        "waiting",
+        "waiting_due",
+        "wake",
+        "where",
+    )
+
+    def __init__(self, key: str, slot: int, *, per_host: int, now: float) -> None:
+        self.key = key
+        self.slot = slot
+        self.where = Where.IDLE
+        self.wake: float | None = None
+        """The time of its valid entry in the due-heap."""
+        self.version = 0
+        self.turn: int | None = None
+        """Its number in the line of parked hosts."""
+        self.per_host = per_host
+        self.free: list[tuple[float, int]] = [(now, per_host)]
+        """(due, how many lanes), by due; what is missing to `per_host` is lent."""
+        self.lent_lanes = 0
+        self.rest_until = now
+        """Backoff: no lane is used before, whatever its own due."""
+        self.due_at_most = now
+        self.head: list[tuple[Place, Request]] = []
+        self.more = False
+        """The store may hold places beyond the head."""
+        self.queued = 0
+        self.waiting = 0
+        self.waiting_due: float | None = None
+        """Wall time of the first waiting retry; None: none, or not looked up."""
+        self.charged = 0
+        """How many of the queued were lent before (a budget never holds those back)."""
+        self.crawl_delay = 0.0
+        self.failures = 0
+        self.lent = 0
+        """Requests charged, ever: what --max-pages-per-host counts."""
+        self.finished = 0
+        self.doom: int | None = None
+        self.doom_reason: str | None = None
+        self.elapsed: tuple[int, ...] = ()
+        self.authorities: tuple[str, ...] = ()
+        self.cookies: bytes | None = None
+        self.last_session: bytes | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Host {self.key} {self.where.value} queued={self.queued} waiting={self.waiting} "
+            f"lent_lanes={self.lent_lanes} due={self.due():.3f} failures={self.failures}>"
+        )
+
+    # ------------------------------------------------------------------------------------------------ the clock
+
+    def due(self) -> float:
+        """The earliest time at which a lane is free; infinity when all are lent."""
+        if not self.free:
+            return float("inf")
+        first = self.free[0][0]
+        return first if first > self.rest_until else self.rest_until
+
+    @property
+    def free_lanes(self) -> int:
+        """Lanes that are not lent, due or not."""
+        return sum(count for _, count in self.free)
+
+    def lanes_due(self, now: float) -> int:
+        """How many lanes may be used now."""
+        if now < self.rest_until:
+            return 0
+        total = 0
+        for due, count in self.free:
+            if due > now:
+                break
+            total += count
+        return total
+
+    def take_lanes(self, count: int) -> None:
+        """Lend `count` of the lanes that are due first."""
+        self.lent_lanes += count
+        while count:
+            due, there = self.free[0]
+            if there > count:
+                self.free[0] = (due, there - count)
+                return
+            count -= there
+            del self.free[0]
+
+    def return_lanes(self, count: int, due: float) -> None:
+        """`count` lanes came back and may be used from `due` on."""
+        self.lent_lanes -= count
+        if self.lent_lanes + self.free_lanes + count > self.per_host:
+            count = max(0, self.per_host - self.lent_lanes - self.free_lanes)
+        if count:
+            insort(self.free, (due, count))
+            if len(self.free) > 64:
+                self._fold()
+        if due > self.due_at_most:
+            self.due_at_most = due
+
+    def _fold(self) -> None:
+        """Bound `free`: of two neighbours the later due stands for both."""
+        folded = []
+        for (_, first), (due, second) in zip(self.free[::2], self.free[1::2], strict=False):
+            folded.append((due, first + second))
+        if len(self.free) % 2:
+            folded.append(self.free[-1])
+        self.free = folded
+
+    def attach_lanes(self, count: int) -> None:
+        """After a restart: `count` lanes are lent by a lease that is still open."""
+        count_free = self.free_lanes
+        self.lent_lanes += count
+        left = max(0, min(count_free, self.per_host - self.lent_lanes))
+        self.free = [(self.free[0][0], left)] if left and self.free else []
+
+    # ------------------------------------------------------------------------------------------------- the head
+
+    def push_head(self, place: Place, request: Request, capacity: int) -> None:
+        """A new queue entry: into the head, if it belongs to the smallest places, else it stays in the store only."""
+        head = self.head
+        if self.more and (not head or place > head[-1][0]):
+            return
+        insort(head, (place, request), key=_place)
+        if len(head) > capacity:
+            head.pop()
+            self.more = True
+
+    def drop_head(self, place: Place) -> None:
+        """The entry at `place` is gone from the queue (it moved)."""
+        for position, (there, _) in enumerate(self.head):
+            if there == place:
+                del self.head[position]
+                return
+
+    # -------------------------------------------------------------------------------------------------- the row
+
+    def to_row(self, now: float, wall: float) -> HostRow:
+        """What is stored. `due_wall` is the latest due of all lanes, so that a restart hurries nobody."""
+        left = max(0.0, max(self.due_at_most, self.rest_until) - now)
+        return HostRow(
+            queued=self.queued,
+            waiting=self.waiting,
+            charged=self.charged,
+            due_wall=wall + left,
+            set_for=left,
+            crawl_delay=self.crawl_delay,
+            failures=self.failures,
+            lent=self.lent,
+            finished=self.finished,
+            doom=self.doom,
+            doom_reason=self.doom_reason,
+            elapsed=self.elapsed,
+            authorities=self.authorities,
+            cookies=self.cookies,
+            turn=self.turn,
+        )
+
+    @classmethod
+    def from_row(cls, key: str, slot: int, row: HostRow, *, per_host: int, due: float, now: float) -> Host:
+        """The host as it was stored; `due` (monotonic) is what the caller made of `due_wall` and `set_for`."""
+        host = cls(key, slot, per_host=per_host, now=now)
+        host.free = [(due, per_host)]
+        host.due_at_most = due
+        host.queued = row.queued
+        host.waiting = row.waiting
+        host.charged = row.charged
+        host.crawl_delay = row.crawl_delay
+        host.failures = row.failures
+        host.lent = row.lent
+        host.finished = row.finished
+        host.doom = row.doom
+        host.doom_reason = row.doom_reason
+        host.elapsed = row.elapsed
+        host.authorities = row.authorities
+        host.cookies = row.cookies
+        host.turn = row.turn
+        host.more = row.queued > 0
+        return host
+
+
+def _place(entry: tuple[Place, Request]) -> Place:
+    return entry[0]

@@ -1,0 +1,166 @@
+"""Reading seeds: from what a person typed to durable requests, streamed, with a bound on what is under way.
+
+A batch of lines is parsed in a thread, given to the shard as one event, and told in DIR/seeds only when the shard
+says that it is durable. A line that is no URL is told there too, with its number and reason; reading goes on. The
+entries that seeds give the scope are made here, as they are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from common.log import get_logger
+from common.messages import Flag, Request
+from common.scope import site_of
+from coordinator.seeds import COMMAND_LINE, Seed, read
+from coordinator.shard import Seeded, Seeds
+
+BATCH = 1000
+"""Lines of one event: about 15 ms of the shard's time."""
+
+UNDER_WAY = 4
+"""Batches that may wait for their commit."""
+
+BAD_LINES_TOLD = 20
+"""Bad lines that are told to the person; the rest is counted, and told in DIR/seeds."""
+
+log = get_logger("coordinator.intake")
+
+
+class Sites(Protocol):
+    """Where the scope's entries go; the store's."""
+
+    def __contains__(self, site: object, /) -> bool: ...
+
+    def adding(self, site: str) -> object: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was read, over all sources since the start."""
+
+    read: int = 0
+    bad: int = 0
+    fresh: int = 0
+    known: int = 0
+    reading: int = 0
+    """Sources being read now."""
+
+
+class Intake:
+    """Feeds one shard. `deliver` gives it an event; its Seeded must be handed to `seeded`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        deliver: Callable[[Seeds], None],
+        *,
+        kind: str,
+        sites: Sites,
+        max_url_length: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._deliver = deliver
+        self._kind = kind
+        self._sites = sites
+        self._max_url_length = max_url_length
+        self._say = say
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[tuple[bool, ...]]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seeds")
+        self.tally = Tally()
+        self.first: list[str] = []
+        """The first few seeds as URLs: what the last screen explains when none gave a page."""
+        self.scope_grew = False
+
+    def seeded(self, answer: Seeded) -> None:
+        """The shard made a batch durable."""
+        future = self._answers.pop(answer.number, None)
+        if future is not None and not future.done():
+            future.set_result(answer.fresh)
+
+    async def read(self, arguments: Sequence[str]) -> Tally:
+        """Read all of it; returns what these arguments gave. UsageError before anything is admitted."""
+        loop = asyncio.get_running_loop()
+        seeds = await loop.run_in_executor(self._thread, lambda: read(arguments, max_length=self._max_url_length))
+        mine = Tally()
+        self.tally.reading += 1
+        under_way: list[asyncio.Task[None]] = []
+        try:
+            with open(self._folder / f"seeds-{self._serial():05d}.jsonl", "a", encoding="utf-8") as told:
+                async with asyncio.TaskGroup() as group:
+                    while batch := await loop.run_in_executor(self._thread, _next, seeds):
+                        if len(under_way) >= UNDER_WAY:
+                            await under_way.pop(0)
+                        under_way.append(group.create_task(self._admit(batch, told.write, mine), name="seeds"))
+        finally:
+            self.tally.reading -= 1
+        return mine
+
+    def close(self) -> None:
+        """No more will be read."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _admit(self, batch: list[Seed], tell: Callable[[str], object], mine: Tally) -> None:
+        good = [seed for seed in batch if seed.url is not None and seed.kind == "url"]
+        requests = []
+        for seed in good:
+            assert seed.url is not None
+            site = site_of(self._kind, seed.url)
+            if site is not None and site not in self._sites:
+                self._sites.adding(site)
+                self.scope_grew = True
+            flags = Flag.SEED | (Flag.BARE if seed.bare else 0)
+            requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, None))
+            if len(self.first) < 10:
+                self.first.append(seed.url)
+        number = next(self._numbers)
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._deliver(Seeds(number, tuple(requests)))
+        fresh = iter(await future)
+        for seed in batch:
+            if seed.url is None or seed.kind != "url":
+                self._tell_bad(seed, mine)
+                state, reason = "refused", seed.reason or "sitemap"
+            elif next(fresh):
+                mine.fresh += 1
+                state, reason = "admitted", None
+            else:
+                mine.known += 1
+                state, reason = "known", None
+            tell(_line(seed, state, reason))
+        mine.read += len(batch)
+        self.tally.read += len(batch)
+
+    def _tell_bad(self, seed: Seed, mine: Tally) -> None:
+        mine.bad += 1
+        self.tally.bad += 1
+        where = f"argument {seed.line}" if seed.source == COMMAND_LINE else f"{seed.source}, line {seed.line}"
+        why = seed.error or "sitemaps are not read as seeds yet"
+        if self.tally.bad <= BAD_LINES_TOLD:
+            self._say(f"skipped: {where}: {why}")
+        elif self.tally.bad == BAD_LINES_TOLD + 1:
+            self._say(f"further bad lines are counted, and told in {self._folder}")
+        log.warning("seed.bad", source=seed.source, line=seed.line, reason=seed.reason)
+
+    def _serial(self) -> int:
+        return sum(1 for _ in self._folder.glob("seeds-*.jsonl"))
+
+
+def _next(seeds: Iterator[Seed]) -> list[Seed]:
+    return list(itertools.islice(seeds, BATCH))
+
+
+def _line(seed: Seed, state: str, reason: str | None) -> str:
+    facts = {"line": seed.line, "given": seed.given, "url": seed.url, "state": state, "reason": reason}
+    if seed.source != COMMAND_LINE:
+        facts["source"] = seed.source
+    return json.dumps(facts, ensure_ascii=False) + "\n"

@@ -1,0 +1,206 @@
+"""The ledger: how a request ends, and the counts that must always add up.
+
+A request ends once: its record goes into WARC (as a revisit, when a record with the same payload is there), its line
+into `pages`, its row into the store, its outcome into the counts, and all of that is one commit. No I/O, no clock:
+bytes go through `Outputs`, which only says where they will stand, rows through the `Overlay`.
+
+Invariant: admitted = open + the sum of `done` over outcomes (`coord audit` proves it from disk).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from common.messages import Facts, Page, Request
+from common.outcome import OUTCOMES, Outcome, State
+from common.warc import Identifier, revisit_record
+from coordinator.outputs import Chunk, Location, Outputs
+from coordinator.store.kv import Overlay
+from coordinator.store.rows import DigestRow, DoneRow, digest_row, meta_row, pack, request_row, unpack
+
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a shard counts over the whole crawl; one row, written with each commit."""
+
+    admitted: int = 0
+    attempts: int = 0
+    """Results that were accepted, whatever became of them."""
+    charged: int = 0
+    """Requests lent at least once: what --max-pages bounds."""
+    bytes: int = 0
+    """Received over the wire, bodies only."""
+    commits: int = 0
+    done: Counter[int] = field(default_factory=Counter)
+    """By the outcome's code."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Links that were not admitted, by rule."""
+    seeds_ok: int = 0
+    """Seeds, or what they redirected to, that gave a page."""
+    revisits: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Requests that have an outcome."""
+        return self.done.total()
+
+    def of(self, state: State) -> int:
+        """Requests that ended in a state."""
+        return sum(count for code, count in self.done.items() if OUTCOMES[code].state is state)
+
+    def to_row(self) -> tuple[Any, ...]:
+        """For the store."""
+        return (
+            self.admitted,
+            self.attempts,
+            self.charged,
+            self.bytes,
+            self.commits,
+            dict(self.done),
+            dict(self.refused),
+            self.seeds_ok,
+            self.revisits,
+        )
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Counts:
+        """The inverse of `to_row`."""
+        *head, done, refused, seeds_ok, revisits = row
+        return cls(*head, Counter(done), Counter(refused), seeds_ok, revisits)
+
+
+class Ledger:
+    """Ends requests; owns the counts."""
+
+    def __init__(self, rows: Overlay, outputs: Outputs, identifier: Identifier) -> None:
+        self._rows = rows
+        self._outputs = outputs
+        self._identifier = identifier
+        packed = rows.get(meta_row("counts"))
+        self.counts = Counts() if packed is None else Counts.from_row(unpack(packed))
+
+    def flush(self) -> None:
+        """Write the counts; once a commit."""
+        self.counts.commits += 1
+        self._rows.put(meta_row("counts"), pack(self.counts.to_row()))
+
+    def store_records(self, chunks: Sequence[Chunk], now: float) -> Location:
+        """Records without a line in `pages`: robots.txt."""
+        return self._outputs.append("warc", chunks, now)
+
+    def end(
+        self,
+        row_key: tuple[int, bytes],
+        request: Request,
+        outcome: Outcome,
+        *,
+        tries: tuple[tuple[int, float], ...],
+        attempts: int,
+        wall: float,
+        page: Page | None = None,
+        pieces: Sequence[Chunk] = (),
+        body: bytes = b"",
+        reason: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """The request has its outcome for good. `row_key`: its slot and its 16 bytes; `wall`: now."""
+        location, record = None, None
+        if page is not None and outcome.has_record and (body or pieces):
+            location, record = self._store(page, request.url, pieces, body, wall)
+        facts = NOTHING if page is None else page.facts
+        facts = facts._replace(outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error)
+        refused = () if page is None else page.refused
+        row = DoneRow(request, facts, attempts, record, location, ("", 0, 0), tries, refused)
+        line = self._outputs.append("pages", (page_line(row),), wall)
+        self._rows.put(request_row(*row_key), pack(row._replace(line=line)))
+        counts = self.counts
+        counts.done[outcome.code] += 1
+        counts.bytes += facts.wire_length or 0
+
+    def _store(
+        self, page: Page, url: str, pieces: Sequence[Chunk], body: bytes, wall: float
+    ) -> tuple[Location, str]:
+        """Append the request record and the response, or a revisit of a payload that is stored already."""
+        split, facts = page.split, page.facts
+        if facts.digest is not None and facts.wire_length and facts.truncated is None:
+            fetched_at = facts.fetched_at or wall
+            known = self._rows.get(digest_row(facts.digest))
+            if known is not None:
+                first = DigestRow(*unpack(known))
+                revisit = revisit_record(
+                    url,
+                    fetched_at,
+                    page.head,
+                    payload_digest=digest_text(facts.digest),
+                    record_id=self._identifier(),
+                    ip=facts.ip,
+                    refers_to_uri=first.url,
+                    refers_to_date=first.fetched_at,
+                )
+                self.counts.revisits += 1
+                return self._append(body[:split], (revisit,), wall), "revisit"
+            self._rows.put(digest_row(facts.digest), pack(DigestRow(url, fetched_at, None)))
+        if pieces:
+            return self._append(body[:split], (*pieces, body[split:]), wall), "response"
+        whole = self._outputs.append("warc", (body,), wall)
+        return Location(whole.file, whole.offset + split, whole.length - split), "response"
+
+    def _append(self, asked: bytes, answered: Sequence[Chunk], wall: float) -> Location:
+        whole = self._outputs.append("warc", (asked, *answered), wall)
+        return Location(whole.file, whole.offset + len(asked), whole.length - len(asked))
+
+
+def digest_text(digest: bytes) -> str:
+    """As WARC-Payload-Digest says it: `sha1:` and base32."""
+    return "sha1:" + base64.b32encode(digest).decode()
+
+
+def moment(wall: float) -> str:
+    """RFC 3339 in UTC with milliseconds; the same text as WARC-Date."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def page_line(row: DoneRow) -> bytes:
+    """A request's line in `pages`, made from its row alone, so that a lost line can be written again (rule 3)."""
+    request, facts, form = row.request, row.facts, row.request.form
+    line = {
+        "url": request.url,
+        "method": "GET" if form is None else form.method,
+        "round": 0 if form is None else form.round,
+        "outcome": OUTCOMES[facts.outcome].value,
+        "status": facts.status,
+        "reason": facts.reason,
+        "error": facts.error,
+        "depth": request.depth,
+        "referrer": request.referrer,
+        "seed": request.seed,
+        "redirect_to": facts.redirect_to,
+        "content_type": facts.content_type,
+        "charset": facts.charset,
+        "length": facts.length,
+        "wire_length": facts.wire_length,
+        "digest": None if facts.digest is None else digest_text(facts.digest),
+        "title": facts.title,
+        "noindex": facts.noindex,
+        "etag": facts.etag,
+        "last_modified": facts.last_modified,
+        "fetched_at": None if facts.fetched_at is None else moment(facts.fetched_at),
+        "elapsed_ms": facts.elapsed_ms,
+        "ip": facts.ip,
+        "attempts": row.attempts,
+        "record": row.record,
+        "warc": None if row.warc is None else dict(zip(("file", "offset", "length"), row.warc, strict=True)),
+    }
+    return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"
+
+
+NOTHING = Facts(0, *[None] * 10, False, *[None] * 6)
+"""Facts of a request that nobody tried; its outcome is filled in."""

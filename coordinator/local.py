@@ -1,0 +1,80 @@
+"""The local workers of `coord crawl`: one `python -m worker` as a child, which runs the processes.
+
+Nothing of worker/ is imported. They talk over a socket in a folder that only this user may enter, so no keys are
+needed and no port is taken; each holds the lock in DIR, so that the next coordinator knows when they are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from common.log import get_logger
+
+STOP_SECONDS = 12.0
+"""From asking the workers to stop to killing them; they need at most five and what the last commit takes."""
+
+log = get_logger("coordinator.local")
+
+
+class LocalWorkers:
+    """A worker supervisor as a child of this coordinator."""
+
+    def __init__(self, procs: int, lock: Path, logs: Path, verbosity: list[str]) -> None:
+        self._procs = procs
+        self._lock = lock
+        self._logs = logs
+        self._verbosity = verbosity
+        self._folder = tempfile.mkdtemp(prefix="shoal-")
+        self._child: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the coordinator listens for them: below a folder of mode 0700."""
+        return f"ipc://{self._folder}/shard"
+
+    async def start(self) -> None:
+        """Start them; they wait for the coordinator by themselves."""
+        command = [sys.executable, "-P", "-m", "worker", "start", "--procs", str(self._procs), "--coord", self.address]
+        command += ["--lock", str(self._lock), "--log-dir", str(self._logs), "--quiet-start", *self._verbosity]
+        self._child = await asyncio.create_subprocess_exec(
+            *command,
+            env=os.environ | {"PYTHONPATH": _own_folder()},
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        log.info("workers.started", processes=self._procs, pid=self._child.pid)
+
+    async def ended(self) -> int:
+        """Wait for them to end by themselves; their exit code."""
+        assert self._child is not None
+        return await self._child.wait()
+
+    async def stop(self, *, now: bool = False) -> None:
+        """Ask them to leave and wait; `now`: kill them, nothing of theirs is lost."""
+        child = self._child
+        if child is not None and child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
+                if now:
+                    child.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(2.0 if now else STOP_SECONDS):
+                    await child.wait()
+            except TimeoutError:
+                log.warning("workers.killed", waited_s=STOP_SECONDS)
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _own_folder() -> str:
+    """So that the child imports this very Shoal, and no other `worker` that stands on the path."""
+    return str(Path(__file__).resolve().parent.parent)

@@ -1,0 +1,120 @@
+"""What follows from an outcome: try again or not, when, and what it says about the host. A table and a few numbers.
+
+Nothing here knows a queue or a clock. A *try* is one fetch of a request; `--retries` bounds how many follow the
+first. A failure that counts against the host makes the host wait longer each time (backoff); at HOST_FAILURES of
+them in a row, with nothing that worked in between, the host is given up and all that is queued for it becomes
+FAILED(HOST_UNREACHABLE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.outcome import Outcome
+
+RETRY_DELAY = 10.0
+"""Seconds before the second try of a request; each further one waits three times as long as the one before."""
+
+MAX_RETRY_DELAY = 900.0
+"""Seconds; also the most that a Retry-After is obeyed for."""
+
+HOST_BACKOFF = 2.0
+"""Seconds that a host waits after its first failure in a row; doubles with each."""
+
+MAX_HOST_BACKOFF = 300.0
+
+HOST_FAILURES = 10
+"""Failures in a row after which a host is given up."""
+
+ROBOTS_WAITS = (10.0, 60.0, 300.0, 900.0, 2330.0)
+"""Seconds between the tries of an unreachable robots.txt: five tries within an hour (contract, section 3)."""
+
+MAX_CRAWL_DELAY = 60.0
+MAX_ADAPTIVE_DELAY = 30.0
+
+LEASE_SECONDS = 20.0
+"""About how long a lease should take at the host's delay."""
+
+MAX_LEASE_REQUESTS = 512
+
+ROBOTS_LIFETIME = 24 * 3600.0
+"""Seconds that a robots.txt may be used (RFC 9309, 2.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`again`: whether another try may help. `host`: whether it is a sign that the host is in trouble."""
+
+    again: bool
+    host: bool
+
+
+RULES: dict[Outcome, Rule] = {
+    Outcome.SERVER_ERROR: Rule(again=True, host=False),
+    Outcome.TRUNCATED: Rule(again=True, host=False),
+    Outcome.TIMEOUT: Rule(again=True, host=True),
+    Outcome.DNS: Rule(again=True, host=True),
+    Outcome.REFUSED: Rule(again=True, host=True),
+    Outcome.RESET: Rule(again=True, host=True),
+    Outcome.PROXY: Rule(again=True, host=True),
+    Outcome.PROTOCOL: Rule(again=True, host=False),
+}
+"""Outcomes that are not here are final and say nothing about the host."""
+
+_FINAL = Rule(again=False, host=False)
+_BUSY = frozenset((429, 503))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`retry_in`: seconds until the next try, None: the outcome stands. `host_wait`: seconds the host rests."""
+
+    retry_in: float | None
+    host_wait: float
+    host_failed: bool
+
+
+STANDS = Decision(None, 0.0, False)
+"""The outcome is final and says nothing about the host."""
+
+
+def decide(
+    outcome: Outcome, status: int | None, retry_after: float | None, *, tries: int, retries: int, failures: int
+) -> Decision:
+    """What to do after a try: `tries` made so far with this one, `failures` of the host in a row before it."""
+    busy = status in _BUSY
+    rule = Rule(again=True, host=True) if busy else RULES.get(outcome, _FINAL)
+    retry_in = None
+    if rule.again and tries <= retries:
+        retry_in = min(RETRY_DELAY * 3 ** (tries - 1), MAX_RETRY_DELAY)
+    host_wait = backoff(failures + 1) if rule.host else 0.0
+    if busy and retry_after is not None:
+        asked = min(retry_after, MAX_RETRY_DELAY)
+        host_wait = max(host_wait, asked)
+        if retry_in is not None:
+            retry_in = max(retry_in, asked)
+    return Decision(retry_in, host_wait, rule.host)
+
+
+def backoff(failures: int) -> float:
+    """Seconds that a host rests after `failures` (one or more) in a row."""
+    return min(HOST_BACKOFF * 2.0 ** (min(failures, 20) - 1), MAX_HOST_BACKOFF)
+
+
+def delay_in_force(configured: float, crawl_delay: float, elapsed_ms: Sequence[int]) -> float:
+    """Seconds from the end of one fetch to the start of the next: the largest of three (contract, `--delay`).
+
+    A configured delay of 0 means that the site is one's own: response times do not matter then.
+    """
+    delay = max(configured, min(crawl_delay, MAX_CRAWL_DELAY))
+    if configured > 0 and elapsed_ms:
+        median = sorted(elapsed_ms)[len(elapsed_ms) // 2] / 1000
+        delay = max(delay, min(median, MAX_ADAPTIVE_DELAY))
+    return delay
+
+
+def lease_size(delay: float, lanes: int) -> int:
+    """How many requests a lease of so many lanes should hold: about LEASE_SECONDS of work, and a bound."""
+    each = 8 if delay <= 0 else max(1, min(50, int(LEASE_SECONDS / delay)))
+    return min(lanes * each, max(lanes, 64), MAX_LEASE_REQUESTS)

@@ -1,0 +1,380 @@
+"""What a person sees of a crawl while it runs and when it ends: a bar, or a line now and then, then a
+summary.
+
+Decides only how a `Status` looks. `reporter` chooses: a `Bar` on a terminal, `Lines` elsewhere, `Silence` for
+-q; all write to standard error. Text that came from the web is escaped before it reaches the terminal.
+
+    reporter = progress.reporter(config)
+    reporter.say("workers: worker start ...")      a line for people, above the bar
+    reporter.show(status, now)                     as often as wanted; it takes what it needs
+    reporter.close(status)                         the bar away, the summary there
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Protocol, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from common.config import CrawlConfig
+from common.log import escaped
+from common.outcome import Outcome, State
+from coordinator.status import (
+    Phase,
+    Status,
+    number_text,
+    plural,
+    rate_text,
+    size_text,
+    time_text,
+)
+
+FIRST_LINE_SECONDS = 10.0
+"""Without a terminal: until the first line, and between the first few; each wait is a quarter longer."""
+LONGEST_SILENCE_SECONDS = 60.0
+_GROWTH = 1.25
+
+_BAR_SECONDS = 0.2
+"""The bar is drawn at most this often: 3 ms of CPU each time."""
+
+_COLOURS = {
+    Phase.SEEDING: "cyan",
+    Phase.RUNNING: "green",
+    Phase.FINISHED: "green",
+    Phase.PAUSED: "yellow",
+    Phase.WAITING: "yellow",
+    Phase.CLOSING: "cyan",
+    Phase.STOPPING: "yellow",
+    Phase.STOPPED: "yellow",
+}
+
+_PAGES = (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE, Outcome.NOT_MODIFIED)
+"""Outcomes of a seed that gave a page."""
+
+_STORED = frozenset(outcome.value for outcome in Outcome if outcome.has_record)
+
+_ADVICE = {
+    "DNS": "no such host, or no name server: is it spelt right?",
+    "TLS": "its certificate cannot be trusted; yours? --insecure HOST",
+    "REFUSED": "nothing listens there",
+    "TIMEOUT": "it did not answer in time; --connect-timeout, --silence-timeout",
+    "ROBOTS_DENIED": "its robots.txt forbids it; yours? --ignore-robots",
+    "ROBOTS_UNREACHABLE": "its robots.txt could not be read, so nothing may be fetched",
+    "PRIVATE_ADDRESS": "a private address; wanted? --allow-private",
+    "CLIENT_ERROR": "the server has no such page, or does not give it to crawlers",
+    "SERVER_ERROR": "the server failed; try again later",
+    "REDIRECT": "it leads out of the scope; --scope domain or --scope any",
+    "TYPE_REJECTED": "--accept or --reject leave its content type out",
+    "PROXY": "the proxy did not answer; check --proxy",
+}
+"""What a person can do about a seed that gave no page."""
+
+
+class Reporter(Protocol):
+    """Where a crawl tells a person how it goes. Not used after `close`."""
+
+    def say(self, text: str) -> None:
+        """A line for people, at once."""
+
+    def show(self, status: Status, now: float) -> None:
+        """The state of things at `now` (seconds, monotonic); cheap when nothing is due to be shown."""
+
+    def close(self, status: Status | None = None) -> None:
+        """Clear the bar; with a status, say how it ended."""
+
+
+def reporter(config: CrawlConfig, stream: TextIO | None = None) -> Reporter:
+    """What fits this terminal and these options; `stream` is standard error unless a test says otherwise."""
+    stream = stream or sys.stderr
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    wanted = config.progress if config.progress is not None else not config.quiet
+    if config.quiet and not config.progress:
+        return Silence()
+    if wanted and console.is_terminal and not console.is_dumb_terminal:
+        return Bar(console)
+    return Lines(stream, wanted)
+
+
+class Silence:
+    """For -q: errors are told by whoever meets them, nothing else is."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def show(self, status: Status, now: float) -> None:
+        pass
+
+    def close(self, status: Status | None = None) -> None:
+        pass
+
+
+class Lines:
+    """A line now and then, for logs and pipes: after 10 s, then ever more seldom up to one a minute, and
+    whenever the phase changes."""
+
+    def __init__(self, stream: TextIO, wanted: bool = True) -> None:
+        self._stream = stream
+        self._wanted = wanted
+        self._due: float | None = None
+        self._wait = FIRST_LINE_SECONDS
+        self._phase: Phase | None = None
+
+    def say(self, text: str) -> None:
+        self._write(text)
+
+    def show(self, status: Status, now: float) -> None:
+        if not self._wanted:
+            return
+        if self._due is None:
+            self._due, self._phase = now + self._wait, status.phase
+            return
+        # Waiting and running may take turns many times a second: no news.
+        quick = {Phase.RUNNING, Phase.WAITING, Phase.SEEDING, Phase.CLOSING}
+        news = status.phase is not self._phase and not {status.phase, self._phase} <= quick
+        if now >= self._due or news:
+            self._write(line(status))
+            self._wait = min(self._wait * _GROWTH, LONGEST_SILENCE_SECONDS)
+            self._due = now + self._wait
+        self._phase = status.phase
+
+    def close(self, status: Status | None = None) -> None:
+        if status is not None:
+            self._write(summary(status).plain)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text.rstrip("\n") + "\n")
+            self._stream.flush()
+        except (BrokenPipeError, ValueError):
+            self._wanted = False  # whoever listened has left; the crawl goes on
+
+
+class Bar:
+    """A live bar on a terminal; log lines and `say` appear above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._drawn = 0.0
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(escaped(text)), soft_wrap=True)
+
+    def show(self, status: Status, now: float) -> None:
+        if self._live is None:
+            # Drawn by us alone, not by rich's thread: the loop that fetches pays for nothing it did not
+            # order.
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        elif now - self._drawn < _BAR_SECONDS:
+            return
+        self._drawn = now
+        try:
+            self._live.update(screen(status, self._console.width), refresh=True)
+        except OSError:
+            pass  # the terminal was closed; the crawl goes on
+
+    def close(self, status: Status | None = None) -> None:
+        try:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+            if status is not None:
+                self._console.print(summary(status), soft_wrap=True)
+        except OSError:
+            pass
+
+
+def screen(status: Status, width: int) -> Group:
+    """The live picture: where it is, how fast, what of, what limits it. Four or five lines of `width`
+    columns."""
+    known = status.pages + status.queued + status.leased
+    top = Table.grid(padding=(0, 1), expand=True)
+    for ratio in (None, 1, None):
+        top.add_column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+    bar = ProgressBar(
+        total=max(known, 1), completed=status.pages, complete_style="green", finished_style="green"
+    )
+    left = "" if status.eta_seconds is None else f", {time_text(status.eta_seconds)} left"
+    top.add_row(
+        Text(status.phase.value, f"bold {_COLOURS[status.phase]}"),
+        bar,
+        Text(f"{number_text(status.pages)} of {number_text(known)} known{left}"),
+    )
+    parts = list(_parts(status))
+    rows = [_row(parts[:5], width), _row(parts[5:], width)]
+    limit = [Text(f"limit: {escaped(status.limits)}", "yellow")] if status.limits else []
+    return Group(top, *rows, *limit)
+
+
+def line(status: Status) -> str:
+    """All of it in one line, for logs."""
+    left = "" if status.eta_seconds is None else f", about {time_text(status.eta_seconds)} left"
+    limit = f"; limit: {escaped(status.limits)}" if status.limits else ""
+    return f"{status.phase.value}: {', '.join(_parts(status, short=False))}{left}{limit}"
+
+
+def table(status: Status, width: int) -> Group:
+    """What `coord status` shows: the live picture, outcomes, workers."""
+    head = Text.assemble(
+        (status.directory, "bold"),
+        f"  {time_text(status.elapsed_seconds)} since {status.started_at[:19].replace('T', ' ')} UTC",
+        f"  disk {size_text(status.disk_free_bytes)} free",
+        f"  memory {size_text(status.memory_bytes)}" if status.memory_bytes else "",
+    )
+    parts: list[Text | Group | Table] = [head, screen(status, width)]
+    if status.outcomes:
+        parts.append(_counts("outcomes", dict(sorted(status.outcomes.items(), key=lambda of: -of[1])), width))
+    if status.refused:
+        parts.append(_counts("left out", dict(status.refused), width))
+    if status.workers:
+        workers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("worker", "process"):
+            workers.add_column(name)
+        for name in ("in flight", "lanes", "pages/s", "heard"):
+            workers.add_column(name, justify="right")
+        for worker in status.workers[:_WORKERS_SHOWN]:
+            workers.add_row(
+                escaped(worker.host),
+                str(worker.pid),
+                number_text(worker.in_flight),
+                number_text(worker.lanes),
+                rate_text(worker.rate),
+                f"{time_text(worker.heard_seconds)} ago",
+            )
+        parts += [Text(""), workers]
+        if len(status.workers) > _WORKERS_SHOWN:
+            parts.append(Text(f"and {len(status.workers) - _WORKERS_SHOWN} more (--json has all)", "dim"))
+    return Group(*parts)
+
+
+_WORKERS_SHOWN = 20
+
+
+def summary(status: Status) -> Text:
+    """The last screen: how it ended and why, what came, where it lies, what to type next."""
+    text = Text()
+    for part in _summary(status):
+        text.append(part) if isinstance(part, str) else text.append(*part)
+    return text
+
+
+def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
+    ended = "Finished" if status.phase is Phase.FINISHED else "Stopped"
+    reason = f" ({escaped(status.reason)})" if status.reason else ""
+    yield (f"{ended}{reason}", f"bold {_COLOURS[status.phase]}")
+    now = f"{plural(status.pages_now, 'URL')} in {time_text(status.elapsed_seconds)}"
+    speed = (
+        f", {rate_text(status.rate_average)} a second" if status.pages_now and status.elapsed_seconds else ""
+    )
+    yield f": {now}{speed}, {size_text(status.bytes_received)}\n"
+    if status.pages != status.pages_now:
+        yield f"  {plural(status.pages, 'URL')} in all, this and earlier starts\n"
+    width = max(map(len, status.outcomes), default=0)
+    for name, count in sorted(status.outcomes.items(), key=lambda of: -of[1]):
+        if count:
+            yield "  "
+            yield (f"{name:<{width}}", _colour(name))
+            yield f" {count:>12,}\n"
+    left = status.queued + status.leased
+    if left:
+        yield f"  {plural(left, 'URL')} still queued\n"
+    if status.refused:
+        told = ", ".join(f"{rule} {number_text(count)}" for rule, count in status.refused.items())
+        yield f"  links left out: {told}\n"
+    if status.seeds.bad:
+        bad, where = plural(status.seeds.bad, "bad seed"), f"{status.directory}/seeds"
+        yield f"  {bad} of {number_text(status.seeds.read)}: {where}\n"
+
+    if not any(status.outcomes.get(outcome) for outcome in _PAGES):
+        yield from _no_page(status)
+    if any(count and name in _STORED for name, count in status.outcomes.items()):
+        yield ("Where it is\n", "bold")
+        yield f"  {status.directory}/pages/   a line of JSON each: outcome, title, place in the WARC\n"
+        yield f"  {status.directory}/warc/    the pages themselves, WARC 1.1\n"
+    yield ("Next\n", "bold")
+    if status.phase is not Phase.FINISHED or left:
+        yield f"  coord crawl --out {status.directory}            go on\n"
+    else:
+        yield f"  coord crawl URL --out {status.directory}        more seeds into the same folder\n"
+    yield f"  coord status {status.directory}                 this again\n"
+    if status.exit_code:
+        yield (f"Exit code {status.exit_code}: {_exit_reason(status)}\n", "yellow")
+
+
+def _no_page(status: Status) -> Iterator[str | tuple[str, str]]:
+    yield ("No seed gave a page\n", "bold red")
+    for end in status.seed_ends:
+        advice = _ADVICE.get(end.outcome, "")
+        told = f": {escaped(end.error)}" if end.error else ""
+        yield f"  {escaped(end.seed)}  {end.outcome}{told}\n"
+        if advice:
+            yield (f"      {advice}\n", "dim")
+    if not status.seed_ends and not status.seeds.read:
+        yield "  there was no seed: give URLs, files of URLs, or both\n"
+
+
+def _exit_reason(status: Status) -> str:
+    match status.exit_code:
+        case 1:
+            return f"{escaped(status.reason) or 'a person must look'}"
+        case 3:
+            return "stopped before the end; nothing is lost, the same command goes on"
+        case 130:
+            return "interrupted; nothing is lost, the same command goes on"
+        case _:
+            return escaped(status.reason)
+
+
+def _parts(status: Status, short: bool = True) -> Iterator[str]:
+    """The figures, the most wanted first."""
+    if not short:
+        yield plural(status.pages, "page")
+    yield f"{rate_text(status.rate)} pages/s" + (f" (mean {rate_text(status.rate_average)})" if short else "")
+    yield f"{number_text(status.in_flight)} in flight"
+    yield f"{number_text(status.queued)} queued"
+    yield size_text(status.bytes_received)
+    if short:
+        yield f"{size_text(status.bytes_rate)}/s"
+    yield plural(len(status.workers), "worker")
+    hosts = status.hosts
+    yield plural(hosts.known, "host") + (
+        f" ({hosts.ready:,} ready, {hosts.waiting:,} waiting, {hosts.leased:,} lent)" if short else ""
+    )
+    yield plural(status.errors, "error")
+    if status.seeds.bad:
+        yield plural(status.seeds.bad, "bad seed")
+    if status.seeds.reading:
+        yield f"{number_text(status.seeds.read)} seeds read"
+
+
+def _row(parts: list[str], width: int) -> Text:
+    """As many parts as the width has room for; those left out are the less wanted."""
+    kept: list[str] = []
+    for part in parts:
+        if sum(len(other) + 3 for other in kept) + len(part) > width:
+            break
+        kept.append(part)
+    return Text(" · ".join(kept), no_wrap=True, overflow="ellipsis")
+
+
+def _counts(name: str, counts: dict[str, int], width: int) -> Text:
+    parts = [f"{key} {number_text(count)}" for key, count in counts.items() if count]
+    row = Text(f"{name}: ", "dim")
+    row.append(_row(parts, width - len(name) - 2).plain, "default")
+    return row
+
+
+def _colour(outcome: str) -> str:
+    if outcome == Outcome.OK:
+        return "green"
+    try:
+        return {State.FAILED: "red", State.EXCLUDED: "yellow"}.get(Outcome(outcome).state, "default")
+    except ValueError:  # of a later version
+        return "default"

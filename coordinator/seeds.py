@@ -1,0 +1,364 @@
+"""Seeds: what a person typed after `coord start`, `crawl` or `add`, read as a stream of URLs.
+
+An argument is, the first that fits: `-` (standard input), an existing file, a URL, `sitemap:URL`, a bare
+host. A line of a file or of standard input is one of the last three. In all of them `[0-2970:30]` is a range:
+it stands for 0, 30, ... 2970, both ends included, `[001-100]` keeps its zeros, and of several ranges the last
+runs fastest.
+
+A file may be packed with gzip or Zstandard, told by its first bytes, not by its name. It has one seed a line;
+blank lines and lines that begin with `#` count as lines and give nothing. No more than one line is held in
+memory.
+
+What is wrong with an argument is a UsageError, raised by `read` before the first seed, so that nothing is
+half done. What is wrong with a line is a Seed without a URL: it is told, counted and skipped. It does not
+decide whether a seed is new, nor look at scope; http instead of https for a bare host is tried by whoever
+fetches it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import itertools
+import math
+import os
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, Protocol, cast
+
+from common.errors import BadURL, UsageError
+from common.scope import suffixes
+from common.url import MAX_LENGTH, CanonicalURL, canonical
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+COMMAND_LINE: Final = "command line"
+"""The `source` of a seed that was itself an argument; its `line` is the argument's place, from 1."""
+
+MAX_LINE: Final = 65536
+"""Bytes of a line. Longer ones are skipped without being held; no URL we fetch comes near."""
+
+MAX_RANGES: Final = 8
+"""Ranges in one text."""
+
+MAX_RANGE: Final = 100_000_000
+"""URLs that one range may stand for. More is a slip of the finger more often than a plan."""
+
+_MAX_GIVEN = 2048  # characters of a line kept in a Seed, for messages and for the `seed` column
+_MAX_NEIGHBOURS = 10_000  # files looked at for "did you mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """One URL that a person asked for, or one line that is none (`url` None, then `reason` and `error` say
+    why)."""
+
+    source: str
+    """The file as it was named, `-` or COMMAND_LINE."""
+    line: int
+    """From 1, blank lines and remarks included."""
+    given: str
+    """As written, a range unexpanded; cut to 2048 characters."""
+    url: CanonicalURL | None
+    kind: Literal["url", "sitemap"] = "url"
+    bare: bool = False
+    """A host without a scheme: `url` says https, and http is to be tried if that is refused."""
+    reason: str | None = None
+    """A stable code: those of BadURL, `encoding`, `range`, `damaged` (the file ends or breaks here)."""
+    error: str | None = None
+    """`reason` in words for people."""
+    part: int = 0
+    """Which URL of a range, from 0: (source, line, part) names a seed."""
+
+
+def read(
+    arguments: Sequence[str], *, skip_lines: Mapping[str, int] | None = None, max_length: int = MAX_LENGTH
+) -> Iterator[Seed]:
+    """The seeds of all arguments, in order. Only the next line is read when the next seed is asked for.
+
+    `skip_lines`: how many lines of a source (see `Seed.source`) to pass over, as they were admitted before.
+    Raises UsageError, at once and not in the middle, if an argument is nothing that we know or cannot be
+    opened.
+    """
+    if arguments.count("-") > 1:
+        raise UsageError("- (standard input) is given twice; it can be read once")
+    if "-" in arguments and sys.stdin is None:
+        raise UsageError("- (standard input) is closed; give a file")
+    for position, argument in enumerate(arguments, 1):
+        _check(argument, position, max_length)
+    return _seeds(arguments, skip_lines or {}, max_length)
+
+
+def parse(text: str, source: str, line: int, *, max_length: int = MAX_LENGTH) -> Iterator[Seed]:
+    """The seeds of one line that is no file: one, or those of a range; never none."""
+    given = _short(text, _MAX_GIVEN)
+    try:
+        texts = _expanded(text)
+    except _BadRange as bad:
+        yield Seed(source, line, given, None, reason="range", error=str(bad))
+        return
+    for part, one in enumerate(texts):
+        kind: Literal["url", "sitemap"] = "url"
+        if one[:8].lower() == "sitemap:":
+            kind, one = "sitemap", one[8:].strip()
+        bare = _bare_host(one) is not None
+        try:
+            url = canonical("https://" + one if bare else one, max_length=max_length)
+        except BadURL as bad:
+            yield Seed(
+                source,
+                line,
+                given,
+                None,
+                kind,
+                bare,
+                bad.reason,
+                _in_words(bad.reason, one, max_length),
+                part,
+            )
+        else:
+            yield Seed(source, line, given, url, kind, bare, part=part)
+
+
+# --------------------------------------------------------------------------------------- arguments
+
+
+def _seeds(arguments: Sequence[str], skip_lines: Mapping[str, int], max_length: int) -> Iterator[Seed]:
+    for position, argument in enumerate(arguments, 1):
+        if argument == "-":
+            yield from _lines(sys.stdin.buffer, "-", skip_lines.get("-", 0), max_length)
+        elif os.path.exists(argument):
+            with _opened(argument) as file:
+                yield from _lines(file, argument, skip_lines.get(argument, 0), max_length)
+        elif position > skip_lines.get(COMMAND_LINE, 0):
+            yield from parse(argument.strip(), COMMAND_LINE, position, max_length=max_length)
+
+
+def _check(argument: str, position: int, max_length: int) -> None:
+    if argument == "-":
+        return
+    try:
+        mode = os.stat(argument).st_mode
+    except (OSError, ValueError):  # ValueError: a NUL in it
+        _check_text(argument, position, max_length)
+        return
+    if stat.S_ISDIR(mode):
+        raise UsageError(
+            f"{_short(argument)} is a directory; name the files in it that hold seeds, one URL a line"
+        )
+    if stat.S_ISREG(mode):  # not a pipe, which can be opened only once
+        with _opened(argument) as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise UsageError(
+                    f"{_short(argument)} is in UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+                )
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return cast(BinaryIO, open(path, "rb"))
+    except OSError as wrong:
+        raise UsageError(f"{_short(path)}: cannot be read ({wrong.strerror or wrong})") from None
+
+
+def _check_text(argument: str, position: int, max_length: int) -> None:
+    text = argument.strip()
+    first = next(parse(text, COMMAND_LINE, position, max_length=max_length))
+    if first.url is not None:
+        host = _bare_host(text.removeprefix("sitemap:"))
+        if host is None or first.kind == "sitemap" or _is_known_host(host):
+            return
+        why = f"no host of the public internet ({host.rpartition('.')[2]!r} is no top-level domain)"
+        way_out = f"; if it is a host of yours, write https://{text}"
+    elif first.reason in ("range", "too_long") or re.match(r"(?i)\s*(sitemap:|[a-z][a-z0-9+.-]*://)", text):
+        raise UsageError(f"{_short(argument)}: {first.error}")
+    else:
+        why = "no bare host (a host name has a dot in it)" if "." not in text else "no bare host"
+        way_out = "; give a file, https://..., sitemap:https://..., a host name, or -"
+    meant = _neighbour(argument)
+    raise UsageError(
+        f"{_short(argument)}: no such file, no URL (it has no scheme), {why}"
+        + (f"; did you mean {meant}?" if meant else way_out)
+    )
+
+
+def _neighbour(path: str) -> str | None:
+    """A file beside `path` whose name is much like it."""
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MAX_NEIGHBOURS) if not entry.is_dir()]
+    except (OSError, ValueError):
+        return None
+    close = difflib.get_close_matches(name, names, n=1)
+    return str(Path(folder) / close[0]) if close else None
+
+
+# Names that never leave a house or a laboratory (RFC 2606, 6761, 6762, 8375; ICANN's .internal). On the
+# command line any other unknown ending is more likely a file that is not there.
+_PRIVATE_ENDINGS = frozenset(
+    {"test", "example", "invalid", "localhost", "local", "internal", "lan", "home.arpa"}
+)
+
+
+def _is_known_host(host: str) -> bool:
+    name = re.sub(r":\d*$", "", host).rstrip(".").lower()
+    ending = name.rpartition(".")[2]
+    if name.startswith("[") or ending.isdecimal() or ending in _PRIVATE_ENDINGS:
+        return True
+    try:
+        ascii_name = canonical(f"https://{name}/").split("/")[2]
+    except BadURL:
+        return False
+    return suffixes().publicsuffix(ascii_name, accept_unknown=False) is not None
+
+
+# --------------------------------------------------------------------------------------- lines
+
+
+class _Lines(Protocol):
+    """What is needed of an unpacked file."""
+
+    def readline(self, size: int, /) -> bytes: ...
+
+
+def _lines(file: BinaryIO, source: str, skip: int, max_length: int) -> Iterator[Seed]:
+    number = 0
+    try:
+        unpacked = _unpacked(file)
+        while True:
+            number += 1
+            raw = unpacked.readline(MAX_LINE + 1)
+            if not raw:
+                return
+            too_long = len(raw) > MAX_LINE and not raw.endswith(b"\n")
+            if too_long:
+                rest = raw
+                while rest and not rest.endswith(b"\n"):
+                    rest = unpacked.readline(MAX_LINE)
+            if number <= skip:
+                continue
+            if too_long:
+                start = raw[:200].decode("utf-8", "backslashreplace") + "\u2026"
+                error = f"a line of over {MAX_LINE} bytes"
+                yield Seed(source, number, start, None, reason="too_long", error=error)
+                continue
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as bad:
+                start = raw[:_MAX_GIVEN].decode("utf-8", "backslashreplace").strip()[:_MAX_GIVEN]
+                error = f"not UTF-8 (byte {bad.start + 1} of the line)"
+                yield Seed(source, number, start, None, reason="encoding", error=error)
+                continue
+            if text and not text.startswith("#"):
+                yield from parse(text, source, number, max_length=max_length)
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as wrong:
+        # Not a UsageError: the lines before it are in the crawl by now, and the arguments after it are to be
+        # read.
+        why = str(wrong).rstrip(".")
+        error = f"the packed file is damaged or cut short here ({why}); nothing after it was read"
+        yield Seed(source, number, "", None, reason="damaged", error=error)
+    except OSError as wrong:
+        error = f"the file cannot be read on ({wrong.strerror or wrong})"
+        yield Seed(source, number, "", None, reason="damaged", error=error)
+
+
+def _unpacked(file: BinaryIO) -> _Lines:
+    """`file` as it is or through an unpacker; memory is bounded by the format's window (Zstandard: 128 MiB,
+    gzip: 32 KiB), however well the content was packed."""
+    peek = getattr(file, "peek", None)
+    magic: bytes = peek(4)[:4] if peek is not None else b""
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    skippable = magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5  # what pzstd begins its files with
+    if magic == b"\x28\xb5\x2f\xfd" or skippable:
+        return cast(_Lines, zstd.ZstdFile(file))
+    return file
+
+
+# --------------------------------------------------------------------------------------- a line
+
+
+# A name with a dot, an address in brackets or localhost, then a port or a path or nothing. `mailto:x` has no
+# dot before its colon, `me@example.org` is an address of another kind.
+_NAME = r"[^\s/?#:@\\\[\]%]*"
+_host_like = re.compile(
+    rf"(?P<host>(?:\[[0-9a-f:.]+\]|{_NAME}\.{_NAME}|localhost)(?::[0-9]+)?)(?:[/?#].*)?", re.IGNORECASE
+).fullmatch
+
+
+def _bare_host(text: str) -> str | None:
+    """The host, with its port, of a text that starts with one instead of with a scheme."""
+    found = _host_like(text)
+    return found["host"] if found else None
+
+
+_range = re.compile(r"\[([0-9]+)-([0-9]+)(?::([0-9]+))?\]")
+
+
+class _BadRange(Exception):
+    """Its text is for people."""
+
+
+def _expanded(text: str) -> Iterator[str]:
+    """The texts that `text` with its ranges stands for. _BadRange at once."""
+    pieces = _range.split(text)  # text, first, last, step, text, first, ...
+    ranges: list[tuple[range, int]] = []
+    if len(pieces) // 4 > MAX_RANGES:
+        raise _BadRange(f"{len(pieces) // 4} ranges in one URL; {MAX_RANGES} is the most")
+    for first, last, step in zip(pieces[1::4], pieces[2::4], pieces[3::4], strict=True):
+        if len(first) > 18 or len(last) > 18 or len(step or "") > 18:
+            raise _BadRange(f"a number of over 18 digits in [{first}-{last}]"[:200])
+        if int(first) > int(last):
+            raise _BadRange(f"[{first}-{last}] ends before it begins")
+        if step is not None and int(step) == 0:
+            raise _BadRange(f"[{first}-{last}:{step}] takes steps of 0")
+        width = len(first) if first.startswith("0") else 0
+        ranges.append((range(int(first), int(last) + 1, int(step or 1)), width))
+    count = math.prod(len(numbers) for numbers, _ in ranges)
+    if count > MAX_RANGE:
+        raise _BadRange(f"a range of {count} URLs; {MAX_RANGE} is the most")
+    return _filled(pieces[0::4], ranges)
+
+
+def _filled(texts: list[str], ranges: list[tuple[range, int]]) -> Iterator[str]:
+    """By hand and not itertools.product, which would hold all numbers of every range."""
+    if not ranges:
+        yield texts[0]
+        return
+    numbers, width = ranges[0]
+    for number in numbers:
+        for rest in _filled(texts[1:], ranges[1:]):
+            yield f"{texts[0]}{number:0{width}d}{rest}"
+
+
+def _in_words(reason: str, text: str, max_length: int) -> str:
+    if reason == "empty":
+        return "no URL at all"
+    if reason == "too_long":
+        return f"over {max_length} characters in its canonical form (--max-url-length)"
+    if reason == "scheme":
+        return f"{_short(text.partition(':')[0])}: is not http or https"
+    if reason == "no_host":
+        return "a URL without a host"
+    if "://" not in text:
+        return (
+            "neither a URL (no scheme) nor a host name (no dot)"
+            if "." not in text
+            else "neither a URL nor a host"
+        )
+    return "not a URL (by the WHATWG standard)"
+
+
+def _short(text: str, most: int = 100) -> str:
+    """For people and for UTF-8 files: bytes of an argument that were none come as surrogates."""
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return shown if len(shown) <= most else shown[: most - 1] + "\u2026"

@@ -1,0 +1,354 @@
+"""The shell of one shard: its two sockets, its files, its clock. It decides nothing.
+
+Every message becomes an event for the core, every instruction of the core a frame, a file or a log line. What waits
+for a commit is collected for `commit_interval`; then the outputs are appended and fsynced in a thread (the loop goes
+on meanwhile), the rows are staged, synced in that thread too, and only then what rests on them leaves (PROTOCOL
+rule 2). A full disk is waited out with the same commit in hand; any other storage error ends the coordinator, for
+what is on disk is whole.
+
+Sockets are ROUTERs drained in batches from their edge-triggered descriptors; ROUTER_MANDATORY tells when a worker is
+gone. CURVE with one admitted client key guards them beyond loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from common import clock, wire
+from common.errors import DiskFull, ProtocolError, UsageError
+from common.keys import WorkerKey
+from common.log import get_logger
+from common.messages import FROM_WORKER, FromWorker, ToWorker
+from common.tuning import Tuning
+from coordinator.shard import (
+    Commit,
+    DropPieces,
+    Event,
+    Instruction,
+    KeepPiece,
+    Note,
+    Received,
+    Seeded,
+    Send,
+    Shard,
+    Tell,
+    Tick,
+)
+from coordinator.sink import Sink
+from coordinator.store.kv import Store
+
+DRAINED_AT_ONCE = 256
+"""Messages read from one socket in one turn of the loop."""
+
+SEND_QUEUE = 10_000
+"""Messages that ZeroMQ may hold for one worker; its credit keeps it far below."""
+
+BANNED_KEPT = 10_000
+"""Peers that broke the protocol, and are not listened to any more."""
+
+DISK_LOOK_SECONDS = 1.0
+"""Between two tries of a commit that found no room."""
+
+log = get_logger("coordinator.shard")
+
+
+class Sockets:
+    """A shard's control and data socket. `received(message, body)` is called for each good message."""
+
+    def __init__(
+        self, addresses: tuple[str, str], keys: Keys | None, received: Callable[[FromWorker, bytes], None]
+    ) -> None:
+        """Binds at once. UsageError if an address is taken or is none of this machine's."""
+        self._loop = asyncio.get_running_loop()
+        self._received = received
+        self._context = zmq.Context(io_threads=1)
+        self._guard = keys and keys.guard(self._context)
+        self._banned: dict[bytes, None] = {}
+        self.broken = 0
+        """Messages that broke the protocol."""
+        self.unroutable = 0
+        """Messages for workers that were gone."""
+        self._look_again: set[bool] = set()
+        self._sockets: dict[bool, zmq.Socket[bytes]] = {}
+        for data, address in zip((False, True), addresses, strict=True):
+            self._sockets[data] = self._bind(address, keys)
+            self._loop.add_reader(self._sockets[data].getsockopt(zmq.FD), self._drain, data)
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Where they are bound; with the port that was found when 0 was asked for."""
+        control, data = (self._sockets[each].getsockopt(zmq.LAST_ENDPOINT) for each in (False, True))
+        assert isinstance(control, bytes) and isinstance(data, bytes)
+        return control.rstrip(b"\0").decode(), data.rstrip(b"\0").decode()
+
+    def send(self, message: ToWorker, *, data: bool) -> None:
+        """Send to the session that the message names, now or never."""
+        try:
+            self._sockets[data].send_multipart([message.session, wire.encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            self.unroutable += 1
+        if data not in self._look_again:
+            self._look_again.add(data)
+            self._loop.call_soon(self._drain, data)
+
+    def close(self) -> None:
+        """Close; what was sent has half a second to leave."""
+        for socket in self._sockets.values():
+            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+            socket.close(linger=500)
+        self._sockets.clear()
+        if self._guard is not None:
+            self._guard.stop()
+        self._context.term()
+
+    def _bind(self, address: str, keys: Keys | None) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
+        socket.setsockopt(zmq.RCVHWM, SEND_QUEUE)
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+        socket.setsockopt(zmq.IPV6, 1)
+        if keys is not None:
+            socket.setsockopt(zmq.CURVE_SERVER, 1)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+            socket.setsockopt(zmq.ZAP_DOMAIN, b"shoal")
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            self._context.destroy(linger=0)
+            if error.errno == zmq.EADDRINUSE:
+                raise UsageError(
+                    f"--listen {address}: the port is taken; a coordinator there already? "
+                    "choose another, such as --listen tcp://127.0.0.1:7787"
+                ) from None
+            raise UsageError(f"--listen {address}: {error.strerror}") from None
+        return socket
+
+    def _drain(self, data: bool) -> None:
+        self._look_again.discard(data)
+        socket = self._sockets.get(data)
+        if socket is None:
+            return
+        for _ in range(DRAINED_AT_ONCE):
+            try:
+                peer, *frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if peer in self._banned:
+                continue
+            try:
+                message, body = wire.decode(frames, FROM_WORKER)
+                if message.session != peer:  # type: ignore[union-attr]  # FROM_WORKER all have one
+                    raise ProtocolError("a message for another session than its sender's")
+            except ProtocolError as error:
+                self._ban(peer, str(error))
+                continue
+            self._received(message, body)  # type: ignore[arg-type]  # decode gives one of FROM_WORKER
+        self._loop.call_soon(self._drain, data)
+
+    def _ban(self, peer: bytes, error: str) -> None:
+        self.broken += 1
+        self._banned[peer] = None
+        if len(self._banned) > BANNED_KEPT:
+            del self._banned[next(iter(self._banned))]
+        log.warning("protocol.broken", peer=peer.hex()[:32], error=error)
+
+
+class Keys:
+    """The coordinator's own key pair, and the one client key that is let in."""
+
+    def __init__(self, public: bytes, secret: bytes, client_public: bytes) -> None:
+        self.public = public
+        self.secret = secret
+        self._client_public = client_public
+
+    def guard(self, context: zmq.Context[zmq.Socket[bytes]]) -> ThreadAuthenticator:
+        """The ZAP handler: without one, CURVE lets any key pair in."""
+        guard = ThreadAuthenticator(context)
+        guard.start()
+        guard.configure_curve_callback("shoal", _OnlyClient(self._client_public))
+        return guard
+
+
+class _OnlyClient:
+    """Admits one client key."""
+
+    def __init__(self, public: bytes) -> None:
+        self._public = public
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Called by the authenticator's thread with the raw or Z85 key of who wants in."""
+        return key == self._public or zmq.utils.z85.decode(key) == self._public if len(key) == 40 else key == self._public
+
+
+def new_keys() -> tuple[bytes, WorkerKey]:
+    """A coordinator's secret key and the key that workers need. All raw, 32 bytes each."""
+    from zmq.utils import z85
+
+    server_public, server_secret = (z85.decode(key) for key in zmq.curve_keypair())
+    client_public, client_secret = (z85.decode(key) for key in zmq.curve_keypair())
+    return server_secret, WorkerKey(server_public, client_public, client_secret)
+
+
+class ShardServer:
+    """Runs one shard's core until `stop`. `told` gets what the core has to say to control."""
+
+    def __init__(
+        self,
+        core: Shard,
+        store: Store,
+        sink: Sink,
+        tuning: Tuning,
+        told: Callable[[Tell | Seeded], None],
+    ) -> None:
+        self.core = core
+        self._store = store
+        self._sink = sink
+        self._interval = tuning.commit_interval
+        self._bytes = tuning.commit_bytes
+        self._told = told
+        self._sockets: Sockets | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._loop = asyncio.get_running_loop()
+        self._dirty = asyncio.Event()
+        self._full = asyncio.Event()
+        self._stopping = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = float("inf")
+        self.disk_full = False
+        """The last commit found no room and is tried again."""
+        self.commit_seconds = 0.0
+        """How long the last commit took."""
+
+    def listen(self, addresses: tuple[str, str], keys: Keys | None) -> tuple[str, str]:
+        """Open the sockets; where they are."""
+        self._sockets = Sockets(addresses, keys, lambda message, body: self.deliver(Received(message, body)))
+        self.deliver(Tick())
+        return self._sockets.addresses
+
+    @property
+    def sockets(self) -> Sockets | None:
+        """The sockets, for their counters."""
+        return self._sockets
+
+    def deliver(self, event: Event) -> None:
+        """Give the core an event and carry out what follows."""
+        self._carry_out(self.core.handle(event, clock.now(), clock.wall()))
+        if self.core.unsealed:
+            self._dirty.set()
+            if self.core.unsealed_bytes >= self._bytes:
+                self._full.set()
+        self._set_alarm()
+
+    async def run(self) -> None:
+        """Commit what comes, until `stop`; then once more. Raises StorageError when the disk cannot be trusted."""
+        while not self._stopping:
+            await self._dirty.wait()
+            if not self._stopping:
+                try:
+                    async with asyncio.timeout(self._interval):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass
+            self._dirty.clear()
+            self._full.clear()
+            await self._commit()
+        if self.core.unsealed:
+            await self._commit()
+
+    def stop(self) -> None:
+        """`run` commits what there is and ends."""
+        self._stopping = True
+        self._dirty.set()
+        self._full.set()
+
+    def close(self) -> None:
+        """After `run`: close the sockets, then the files."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._sockets is not None:
+            self._sockets.close()
+        self._thread.shutdown()
+        self._sink.close()
+        self._store.close()
+
+    async def _commit(self) -> None:
+        begun = clock.now()
+        commit = self.core.seal(begun, clock.wall())
+        if commit.rows or commit.outputs:
+            await self._make_durable(commit)
+        self._carry_out(self.core.committed(commit))
+        self.commit_seconds = clock.now() - begun
+        if self.core.unsealed:
+            self._dirty.set()
+
+    async def _make_durable(self, commit: Commit) -> None:
+        """First the bytes, then the rows that speak of them (rule 2)."""
+        while commit.outputs and not await self._try(lambda: self._sink.write(commit.outputs)):
+            pass
+        while not await self._try_rows(commit):
+            pass
+        self.disk_full = False
+
+    async def _try_rows(self, commit: Commit) -> bool:
+        try:
+            self._store.stage(commit.rows)
+        except DiskFull as error:
+            await self._wait_for_room(error)
+            return False
+        return await self._try(self._store.sync)
+
+    async def _try(self, step: Callable[[], None]) -> bool:
+        try:
+            await self._loop.run_in_executor(self._thread, step)
+        except DiskFull as error:
+            await self._wait_for_room(error)
+            return False
+        return True
+
+    async def _wait_for_room(self, error: DiskFull) -> None:
+        if not self.disk_full:
+            log.error("disk.full", error=str(error))
+        self.disk_full = True
+        await asyncio.sleep(DISK_LOOK_SECONDS)
+
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Send(message, data):
+                    if self._sockets is not None:
+                        self._sockets.send(message, data=data)
+                case Note(event, facts, level):
+                    getattr(log, level)(event, **dict(facts))
+                case KeepPiece(key, index, body):
+                    self._sink.keep_piece(key, index, body)
+                case DropPieces(key):
+                    self._sink.drop_pieces(key)
+                case Tell() | Seeded():
+                    self._told(instruction)
+
+    def _set_alarm(self) -> None:
+        """Wake the core when something is due."""
+        at = self.core.next_wakeup()
+        if at is None or at >= self._alarm_at:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._loop.call_later(max(0.0, at - clock.now()), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._alarm_at = float("inf")
+        self.deliver(Tick())

@@ -1,0 +1,267 @@
+"""The rows of a shard's store: which keys there are, and what stands in each.
+
+One key space, a letter a table. What belongs to a host begins with its slot, so that a slot is a contiguous range
+that can be moved whole. Numbers in keys are big-endian, so that keys sort as the numbers do.
+
+    r slot key16                     a request: open (OpenRow) or ended (DoneRow)
+    q slot host 0 rank prio depth seq   a queued request, in the order in which it will be lent (packed Request)
+    w slot host 0 due_ms seq         a queued request that waits for a retry until a wall-clock time
+    h slot host                      a host's facts (HostRow)
+    b slot authority 0               robots.txt of an authority (RobotsRow)
+    l lease                          an open lease (LeaseRow), with the requests that it lent
+    d digest20                       where the first payload with this digest was stored (DigestRow)
+    u seq                            a host with queued requests that waits outside memory, first in, first out
+    s site                           one entry of the scope
+    o file                           the committed end of an output file
+    m name                           one of a kind: epoch, counts, crawl, cap, ...
+
+A request that is open is LEASED when an open lease holds it, else QUEUED; that is why lending writes no row of it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import msgpack
+
+from common.errors import StorageError
+from common.messages import Facts, Form, LeaseId, Request
+from common.outcome import OUTCOMES, Outcome
+
+_PACKER = msgpack.Packer(use_bin_type=True, autoreset=True)
+pack = _PACKER.pack
+
+_OPEN = struct.Struct(">BBHHQ")
+_QUEUE_TAIL = struct.Struct(">BHHQ")
+_WAIT_TAIL = struct.Struct(">QQ")
+_QUEUE_TAIL_BYTES = _QUEUE_TAIL.size
+
+PRIORITY_ZERO = 1000
+"""The key holds 1000 - priority, so that a high priority sorts first and none is negative."""
+
+
+def unpack(packed: bytes) -> Any:
+    """A row's value; arrays come back as tuples. Raises StorageError when the bytes are no row of ours."""
+    try:
+        return msgpack.unpackb(packed, use_list=False, raw=False, strict_map_key=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise StorageError(f"a row of the store does not decode ({error}); the store is damaged") from None
+
+
+class Place(NamedTuple):
+    """Where a request stands in its host's queue; compares in the order of lending.
+
+    `rank` 0: was lent before (a retry), 1: never lent. `priority` is PRIORITY_ZERO minus the request's.
+    """
+
+    rank: int
+    priority: int
+    depth: int
+    seq: int
+
+
+class OpenRow(NamedTuple):
+    """A request without an outcome. `place` is where it was queued last; `tries` are those it has behind it."""
+
+    place: Place
+    tries: tuple[tuple[int, float], ...]
+    """(outcome's code, wall time) of each failed try."""
+
+
+class DoneRow(NamedTuple):
+    """A request with its outcome: everything that its line in `pages` says, and where line and record stand."""
+
+    request: Request
+    facts: Facts
+    attempts: int
+    record: str | None
+    """`response` or `revisit`; None: nothing was stored."""
+    warc: tuple[str, int, int] | None
+    """(file, offset, length) of that record."""
+    line: tuple[str, int, int]
+    """(file, offset, length) of the line in `pages`."""
+    tries: tuple[tuple[int, float], ...]
+    refused: tuple[tuple[str, int], ...]
+    """Outlinks that were not admitted because of a worker's rule, by rule."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome by name."""
+        return OUTCOMES[self.facts.outcome]
+
+
+class HostRow(NamedTuple):
+    """What is kept of a host. `due_wall` and `set_for` (seconds): see PROTOCOL rule 10; never a monotonic time."""
+
+    queued: int
+    waiting: int
+    charged: int
+    due_wall: float
+    set_for: float
+    crawl_delay: float
+    failures: int
+    lent: int
+    finished: int
+    doom: int | None
+    """The outcome's code that everything queued here is getting, None normally."""
+    doom_reason: str | None
+    elapsed: tuple[int, ...]
+    """The last response times in ms, for the adaptive delay."""
+    authorities: tuple[str, ...]
+    """Authorities whose robots.txt is in a RobotsRow."""
+    cookies: bytes | None
+    turn: int | None
+    """Its number in the line of parked hosts; None: it stands in no line."""
+
+
+class RobotsRow(NamedTuple):
+    """robots.txt of one authority: `verdict` as in messages.RobotsRules; `tries`: failed fetches in a row."""
+
+    version: int
+    verdict: str
+    body: bytes | None
+    fetched_wall: float
+    crawl_delay: float | None
+    tries: int
+
+
+class LeaseRow(NamedTuple):
+    """An open lease. `ttl` in seconds: on start it gets that much again (rule 5)."""
+
+    session: bytes
+    local: bool
+    host: str
+    lanes: int
+    width: int
+    delay: float
+    ttl: float
+    requests: tuple[tuple[Any, ...], ...]
+
+
+class DigestRow(NamedTuple):
+    """The first record with this payload: what a revisit record refers to."""
+
+    url: str
+    fetched_at: float
+    record_id: str | None
+
+
+# ------------------------------------------------------------------------------------------------------------ keys
+
+
+def request_row(slot: int, key: bytes) -> bytes:
+    """Key of a request's row; `key` is the 16 bytes of common.url.request_key."""
+    return b"r" + slot.to_bytes(2, "big") + key
+
+
+def queue_prefix(slot: int, host: str) -> bytes:
+    """What the keys of a host's queue begin with."""
+    return b"q" + slot.to_bytes(2, "big") + host.encode() + b"\0"
+
+
+def queue_key(prefix: bytes, place: Place) -> bytes:
+    """Key of a queued request at its place."""
+    return prefix + _QUEUE_TAIL.pack(*place)
+
+
+def queue_place(key: bytes) -> Place:
+    """The place that a queue key ends with."""
+    return Place(*_QUEUE_TAIL.unpack(key[-_QUEUE_TAIL_BYTES:]))
+
+
+def wait_prefix(slot: int, host: str) -> bytes:
+    """What the keys of a host's waiting retries begin with."""
+    return b"w" + slot.to_bytes(2, "big") + host.encode() + b"\0"
+
+
+def wait_key(prefix: bytes, due_wall: float, seq: int) -> bytes:
+    """Key of a request that waits until `due_wall`, seconds since 1970."""
+    return prefix + _WAIT_TAIL.pack(max(0, int(due_wall * 1000)), seq)
+
+
+def wait_due(key: bytes) -> float:
+    """The wall time in seconds that a waiting request's key names."""
+    due_ms: int
+    due_ms, _seq = _WAIT_TAIL.unpack(key[-_WAIT_TAIL.size :])
+    return due_ms / 1000
+
+
+def after(prefix: bytes) -> bytes:
+    """The first key that no longer begins with `prefix` (which does not end in 0xFF)."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def host_row(slot: int, host: str) -> bytes:
+    """Key of a host's row."""
+    return b"h" + slot.to_bytes(2, "big") + host.encode()
+
+
+def robots_row(slot: int, authority: str) -> bytes:
+    """Key of an authority's robots.txt."""
+    return b"b" + slot.to_bytes(2, "big") + authority.encode()
+
+
+def lease_row(lease: LeaseId) -> bytes:
+    """Key of an open lease."""
+    return b"l" + lease.to_bytes(8, "big")
+
+
+def digest_row(digest: bytes) -> bytes:
+    """Key of a payload's first record."""
+    return b"d" + digest
+
+
+def parked_row(seq: int) -> bytes:
+    """Key of a host's turn among those that wait outside memory."""
+    return b"u" + seq.to_bytes(8, "big")
+
+
+def site_row(site: str) -> bytes:
+    """Key of an entry of the scope."""
+    return b"s" + site.encode()
+
+
+def output_row(file: str) -> bytes:
+    """Key of an output file's committed end."""
+    return b"o" + file.encode()
+
+
+def meta_row(name: str) -> bytes:
+    """Key of a single row."""
+    return b"m" + name.encode()
+
+
+# ---------------------------------------------------------------------------------------------------------- values
+
+
+def pack_open(row: OpenRow) -> bytes:
+    """Fourteen bytes for a request that was never tried; what most rows of a big frontier are."""
+    head = _OPEN.pack(0, *row.place)
+    return head + pack(row.tries) if row.tries else head
+
+
+def unpack_request_row(packed: bytes) -> OpenRow | DoneRow:
+    """What stands in an `r` row."""
+    if packed[0]:
+        request, facts, *rest = unpack(packed)
+        return DoneRow(as_request(request), Facts(*facts), *rest)
+    _, rank, priority, depth, seq = _OPEN.unpack_from(packed)
+    tries = unpack(packed[_OPEN.size :]) if len(packed) > _OPEN.size else ()
+    return OpenRow(Place(rank, priority, depth, seq), tries)
+
+
+def is_done(packed: bytes) -> bool:
+    """Whether an `r` row says that the request has its outcome, without decoding it."""
+    return packed[0] != 0
+
+
+def pack_queued(request: Request) -> bytes:
+    """A queued request; its depth stands here too, so that an entry reads alone."""
+    return pack(request)
+
+
+def as_request(row: tuple[Any, ...]) -> Request:
+    """A request from the array that stands in queue and lease rows."""
+    *plain, form = row
+    return Request(*plain, None if form is None else Form(*form))

@@ -1,0 +1,1 @@
+"""What `scripts/bench` measures with: webs that it makes up and serves itself, and the crawlers."""

@@ -1,0 +1,55 @@
+"""`python -m shoal.demo`: serve the demo web on loopback until told to stop.
+
+Prints the address to start from as its first line. With --hosts-file, writes the names, all at 127.0.0.1, for
+`coord crawl --hosts-file`; with --expect, writes what a correct crawl finds, as JSON: URL → outcome.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from shoal.demo.server import serve
+from shoal.demo.web import START, Web
+
+
+async def demo(port: int, announce: Callable[[Web], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `announce` is called once we listen."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell starts what it puts in the background with SIGINT ignored: Ctrl-C is then meant for the crawl,
+        # which still needs us while it stops.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # Links across hosts name the port, which is known once we listen; nobody knows of us before it is
+    # printed.
+    server = await serve(lambda request: web.respond(request), port=port)
+    web = Web(server.port)
+    announce(web)
+    await stop.wait()
+    await server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m shoal.demo", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--hosts-file", type=Path)
+    parser.add_argument("--expect", type=Path)
+    given = parser.parse_args()
+
+    def announce(web: Web) -> None:
+        if given.hosts_file:
+            given.hosts_file.write_text("".join(f"127.0.0.1 {host}\n" for host in web.hosts()))
+        if given.expect:
+            given.expect.write_text(json.dumps(web.expected(), indent=1, ensure_ascii=False) + "\n")
+        print(web.url(START), flush=True)
+
+    asyncio.run(demo(given.port, announce))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Who may import whom: read from the source, so that no lazy import gets by."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("common", "coordinator", "worker", "shoal")
+
+MAY_IMPORT = {
+    "common": {"common"},
+    "coordinator": {"coordinator", "common"},
+    "worker": {"worker", "common"},
+    # The public face: its entry points call the two command lines, nobody calls it.
+    "shoal": {"shoal", "common", "coordinator", "worker"},
+}
+
+ONLY_IN = {
+    # State and socket never in one class: the two shells own the sockets.
+    "zmq": {"coordinator/server.py", "worker/link.py"},
+    "aiohttp": {
+        "worker/connector.py",
+        "worker/failures.py",
+        "worker/fetcher.py",
+        "worker/resolver.py",
+        "worker/robotscache.py",
+        "coordinator/control.py",
+    },
+    "msgpack": {"common/wire.py", "coordinator/store/"},
+    # Its Pool and queues are never used; whoever starts processes uses its Process.
+    "aiomultiprocess": {"worker/supervisor.py", "coordinator/supervisor.py"},
+    "pickle": set[str](),
+}
+
+DISTRIBUTIONS = {"zmq": "pyzmq", "compression": "backports-zstd", "backports": "backports-zstd"}
+"""Import names that are not those of the distribution to install."""
+
+PURE = (
+    "common/outcome.py",
+    "common/scope.py",
+    "common/url.py",
+    "coordinator/crawl.py",
+    "coordinator/fleet.py",
+    "coordinator/frontier.py",
+    "coordinator/hostqueue.py",
+    "coordinator/leases.py",
+    "coordinator/policy.py",
+    "worker/agent.py",
+    "worker/outcome.py",
+    "worker/parse.py",
+    "worker/robots.py",
+)
+"""Cores: time comes in as `now`, randomness as a `random.Random`, instructions go out."""
+
+NOT_IN_PURE = {
+    "aiohttp",
+    "asyncio",
+    "logging",
+    "random",
+    "select",
+    "socket",
+    "structlog",
+    "threading",
+    "time",
+    "uvloop",
+    "zmq",
+}
+
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports when it runs, wherever in it; imports for types alone do not count."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: relative import"
+            assert node.module is not None
+            yield node.module
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_arrows_between_packages_point_to_common(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {module.split(".")[0] for module in imports(path)} & {*PACKAGES, "tests", "scripts"}
+    if name_of(path).endswith("/__main__.py"):
+        ours -= {"shoal"}  # `python -m worker` begins where `worker` does
+    assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_library_is_imported_only_where_it_belongs(path: Path) -> None:
+    for module in imports(path):
+        places = ONLY_IN.get(module.split(".")[0])
+        assert places is None or any(name_of(path).startswith(place) for place in places), (
+            f"{name_of(path)} imports {module}, which belongs in {sorted(places)}"
+        )
+
+
+def test_what_is_imported_is_what_pyproject_names() -> None:
+    """Nothing comes by the grace of another package, and nothing is installed in vain."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {re.split(r"[^\w.-]", line)[0].replace(".", "-") for line in named}
+    modules = {module.split(".")[0] for path in FILES for module in imports(path)}
+    foreign = modules - set(sys.stdlib_module_names) - {*PACKAGES}
+    used = {DISTRIBUTIONS.get(module, module).replace("_", "-") for module in foreign}
+    assert used == declared
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_core_knows_no_clock_no_socket_and_no_chance(name: str) -> None:
+    path = ROOT / name
+    if not path.exists():
+        pytest.skip(f"{name} is not there yet")
+    assert not {module.split(".")[0] for module in imports(path)} & NOT_IN_PURE
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_begins_with_what_it_is(path: Path) -> None:
+    source = path.read_text()
+    assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{name_of(path)} has no docstring"

@@ -1,0 +1,45 @@
+"""Open files: how many fetches this process can have in flight.
+
+The soft limit is raised to the hard one at start. A crawl's concurrency is known only later, from the
+coordinator; then `fitting_concurrency` says what of it this process can serve.
+"""
+
+from __future__ import annotations
+
+import resource
+
+_RESERVED = 128
+"""Files a process needs beside its fetches: sockets to the shards, DNS, logs, libraries, spares."""
+
+_ENOUGH = 1 << 20
+"""More is never asked for: some systems have no hard limit but refuse "infinite" as a soft one."""
+
+
+def raise_open_files() -> int:
+    """Raise the soft limit on open files as far as allowed; returns what is in force. Children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return _ENOUGH if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # a sandbox may forbid even that; what is there has to do
+        return soft
+    return wanted
+
+
+def fitting_concurrency(wanted: int, open_files: int | None = None) -> tuple[int, str | None]:
+    """The fetches in flight that the limit on open files allows, and a line for people if it is fewer than
+    wanted.
+
+    `open_files`: the limit in force unless a test says otherwise.
+    """
+    if open_files is None:
+        open_files = raise_open_files()
+    room = max(1, open_files - _RESERVED)
+    if room >= wanted:
+        return wanted, None
+    return room, (
+        f"open files are limited to {open_files}: {room} fetches at once instead of {wanted}; "
+        f"raise it with `ulimit -n {wanted + _RESERVED}`"
+    )

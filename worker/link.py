@@ -1,0 +1,155 @@
+"""The worker's end of the sockets: frames out, messages in. It decides nothing.
+
+Two DEALERs to each shard, control and data, so that a heartbeat never waits behind a megabyte; each is drained in
+batches by a reader on its file descriptor. That descriptor is edge-triggered: it may stay silent although there is
+something to read, so after every read and every batch of sends the socket is asked once more. What cannot be sent now
+(nobody there, or too much under way) is dropped: the agent sends again what is not answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from common import wire
+from common.endpoints import endpoints
+from common.errors import ProtocolError
+from common.keys import WorkerKey
+from common.log import get_logger
+from common.messages import TO_WORKER, FromWorker, ToWorker
+
+DRAINED_AT_ONCE = 128
+"""Messages read in one turn of the loop; then others get theirs."""
+
+SEND_QUEUE = 2000
+"""Messages that ZeroMQ may hold on the way to one shard; credit keeps us far below."""
+
+FAILURES_TOLD = 3
+"""Handshakes that fail one after another before we say that the key is wrong."""
+
+_FAILED = {
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
+    zmq.Event.HANDSHAKE_FAILED_AUTH,
+}
+
+log = get_logger("worker.link")
+
+
+class Link:
+    """All sockets of one worker process. `arrived(shard, message)` is called for each message that comes."""
+
+    def __init__(
+        self,
+        address: str,
+        session: bytes,
+        key: WorkerKey | None,
+        arrived: Callable[[int, ToWorker], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._address = address
+        self._session = session
+        self._key = key
+        self._arrived = arrived
+        self._refused = refused
+        self._context = zmq.Context(io_threads=1)
+        self._loop = asyncio.get_running_loop()
+        self._sockets: dict[tuple[int, bool], zmq.Socket[bytes]] = {}
+        self._monitors: list[zmq.Socket[bytes]] = []
+        self._failures = 0
+        self._look_again: set[tuple[int, bool]] = set()
+        self.dropped = 0
+        """Messages that could not be sent when they should have been."""
+        self.broken = 0
+        """Messages that broke the protocol."""
+
+    def connect(self, shard: int) -> None:
+        """Open both sockets to a shard; it need not be there yet."""
+        for data, address in zip((False, True), endpoints(self._address, shard), strict=True):
+            socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+            socket.setsockopt(zmq.ROUTING_ID, self._session)
+            socket.setsockopt(zmq.IMMEDIATE, 1)
+            socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
+            socket.setsockopt(zmq.RCVHWM, SEND_QUEUE)
+            socket.setsockopt(zmq.LINGER, 1000)
+            socket.setsockopt(zmq.RECONNECT_IVL, 100)
+            socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+            socket.setsockopt(zmq.IPV6, 1)
+            socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+            if self._key is not None:
+                socket.setsockopt(zmq.CURVE_SERVERKEY, self._key.server_public)
+                socket.setsockopt(zmq.CURVE_PUBLICKEY, self._key.client_public)
+                socket.setsockopt(zmq.CURVE_SECRETKEY, self._key.client_secret)
+            if not data:
+                self._watch(socket)
+            socket.connect(address)
+            self._sockets[shard, data] = socket
+            self._loop.add_reader(socket.getsockopt(zmq.FD), self._drain, shard, data)
+
+    def send(self, shard: int, message: FromWorker, *, data: bool, body: bytes) -> None:
+        """Send a message now or never."""
+        frames = [wire.encode(message), body] if body else [wire.encode(message)]
+        try:
+            self._sockets[shard, data].send_multipart(frames, zmq.NOBLOCK, copy=True)
+        except zmq.Again:
+            self.dropped += 1
+        if (shard, data) not in self._look_again:
+            self._look_again.add((shard, data))
+            self._loop.call_soon(self._drain, shard, data)
+
+    def close(self) -> None:
+        """Close all sockets; what was sent has a second to leave."""
+        for socket in (*self._sockets.values(), *self._monitors):
+            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+            socket.close()
+        self._sockets.clear()
+        self._monitors.clear()
+        self._context.term()
+
+    def _drain(self, shard: int, data: bool) -> None:
+        self._look_again.discard((shard, data))
+        socket = self._sockets.get((shard, data))
+        if socket is None:
+            return
+        for _ in range(DRAINED_AT_ONCE):
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message, _ = wire.decode(frames, TO_WORKER)
+            except ProtocolError as error:
+                self.broken += 1
+                log.warning("protocol.broken", shard=shard, error=str(error))
+                continue
+            self._arrived(shard, message)  # type: ignore[arg-type]  # decode gives one of TO_WORKER
+            if (shard, data) not in self._sockets:
+                return
+        self._loop.call_soon(self._drain, shard, data)
+
+    def _watch(self, socket: zmq.Socket[bytes]) -> None:
+        """A wrong key is met with silence on the socket; only its monitor tells."""
+        monitor = socket.get_monitor_socket(
+            zmq.Event.HANDSHAKE_SUCCEEDED | sum(_FAILED) | zmq.Event.DISCONNECTED
+        )
+        self._monitors.append(monitor)
+        self._loop.add_reader(monitor.getsockopt(zmq.FD), self._observe, monitor)
+        self._loop.call_soon(self._observe, monitor)
+
+    def _observe(self, monitor: zmq.Socket[bytes]) -> None:
+        while True:
+            try:
+                event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))["event"]
+            except zmq.ZMQError:
+                return
+            if event == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self._failures = 0
+            elif event in _FAILED:
+                self._failures += 1
+                if self._failures == FAILURES_TOLD:
+                    self._refused(f"{self._address}: wrong key, or not a coordinator")

@@ -1,0 +1,351 @@
+"""From what came over the wire to what is told of it: the path of a page in a worker, one step after another.
+
+    payload -> digest -> inflate -> charset -> parse -> outlinks: joined, in scope, not sent lately -> WARC records
+
+Each page is touched once. What is skipped is what is saved: no parse for what is not HTML, or is no page that was
+found (only a 2xx's links are followed); for a payload that was parsed before, its raw hrefs are joined again with this
+page's address. No I/O and no clock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha1
+
+from common import warc
+from common.config import CrawlConfig
+from common.messages import Facts, Flag, LinkGroup, Request
+from common.outcome import Outcome
+from common.scope import Scope
+from common.url import BadURL, CanonicalURL, LinkJoiner, canonical, fingerprint
+from worker.agent import Report
+from worker.charset import decide, to_utf8
+from worker.exchange import Exchange, Failure
+from worker.inflate import inflate
+from worker.outcome import Kind, judge, media_type
+from worker.parse import Parsed, link_header_targets, parse_html, parseable, robots_header
+from worker.sent import SentLinks
+
+MAX_HOPS = 10
+"""Redirects one after another; the next one is TOO_MANY_REDIRECTS."""
+
+PARSED_KEPT = 256
+"""Payloads whose hrefs are remembered: error pages, empty results and mirrors come again and again."""
+
+JOINER_ENTRIES = 65_536
+"""Joined hrefs remembered, about 0.5 KB each."""
+
+MAX_RETRY_AFTER = 86_400.0
+"""Seconds; what a Retry-After may ask for at most. How much of it is obeyed is for the shard."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """What parsing a payload gave; its hrefs are raw, so that they can be joined to another base."""
+
+    parsed: Parsed
+    charset: str
+    length: int
+
+
+class PageMaker:
+    """Makes reports for one crawl. `scope` may be replaced when it grows; `sent` belongs to the agent."""
+
+    def __init__(self, config: CrawlConfig, scope: Scope, sent: SentLinks, seed: int) -> None:
+        self._config = config
+        self.scope = scope
+        self._sent = sent
+        self._seed = seed
+        self._joiner = LinkJoiner(seed, entries=JOINER_ENTRIES, max_length=config.max_url_length)
+        self._record_id = warc.record_ids()
+        self._parsed: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self.max_bytes = config.max_bytes
+        self._token = config.robots_token
+
+    # ------------------------------------------------------------------------------------------ before a fetch
+
+    def headers_for(self, request: Request) -> Mapping[str, str] | None:
+        """Headers beyond the usual: the operator's go to the seeds' hosts only, a form's with its request."""
+        extra = dict(self._config.headers) if self._config.header and request.flags & Flag.SEED else {}
+        if request.form is not None:
+            extra.update(request.form.headers)
+        return extra or None
+
+    def accept_body(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Asked when the head of a response is there: whether its body is wanted (`--accept`, `--reject`)."""
+        if not (self._config.accept or self._config.reject) or not 200 <= status < 300:
+            return True
+        return self._wanted(media_type(headers.get("Content-Type")).name)
+
+    def _wanted(self, kind: str) -> bool:
+        config = self._config
+        if config.accept and not any(_matches(kind, pattern) for pattern in config.accept):
+            return False
+        return not any(_matches(kind, pattern) for pattern in config.reject)
+
+    # ------------------------------------------------------------------------------------------- after a fetch
+
+    def report(self, request: Request, came: Exchange) -> Report:
+        """What a response came to; the exchange's payload is let go of."""
+        status, payload = came.status, came.payload
+        kind = media_type(came.header("Content-Type"))
+        redirect = self.redirect_target(request.url, came)
+        outcome = judge(status, redirect is not None)
+        reason = error = None
+        links: tuple[LinkGroup, ...] = ()
+        fingerprints: tuple[bytes, ...] = ()
+        refused: dict[str, int] = {}
+        depth = request.depth + 1
+        digest, length = sha1(payload).digest(), len(payload)
+        title, charset, noindex = None, kind.charset, False
+        truncated = came.truncated
+        if came.rejected:
+            return Report(_rejected(came, kind))
+        if outcome is Outcome.REDIRECT:
+            depth = request.depth
+            if request.hops >= MAX_HOPS:
+                outcome, reason = Outcome.TOO_MANY_REDIRECTS, "redirects"
+                error = f"{MAX_HOPS} redirects led here, and this is another one"
+            elif redirect is not None:
+                links, fingerprints = self._hop(request, redirect, refused)
+        elif outcome is Outcome.OK:
+            if truncated is not None:
+                outcome = Outcome.TOO_LARGE if truncated == "length" else Outcome.TRUNCATED
+                reason = truncated
+            if payload and parseable(kind.name, payload):
+                page, inflated_short, error = self._parse(came, kind, digest)
+                length, charset, title = page.length, page.charset, page.parsed.title
+                if inflated_short and outcome is Outcome.OK:
+                    outcome, reason, truncated = Outcome.TOO_LARGE, "length", "length"
+                elif error is not None and outcome is Outcome.OK:
+                    reason = "encoding"
+                noindex, nofollow = self._directives(page.parsed, came)
+                if not self._config.no_follow and not nofollow:
+                    links, fingerprints = self._outlinks(request, page, came, depth, refused)
+            elif came.header("Content-Encoding") is not None:
+                length = len(inflate(payload, came.header("Content-Encoding"), self.max_bytes).body)
+        facts = Facts(
+            outcome=outcome.code,
+            status=status,
+            reason=reason,
+            error=error,
+            redirect_to=redirect,
+            content_type=_word(kind.name),
+            charset=_word(charset),
+            length=length,
+            wire_length=len(payload),
+            digest=digest,
+            title=title,
+            noindex=noindex,
+            etag=_word(came.header("ETag"), 4096),
+            last_modified=_word(came.header("Last-Modified")),
+            fetched_at=came.started_at,
+            elapsed_ms=int(came.elapsed * 1000),
+            ip=came.ip,
+            truncated=truncated,
+        )
+        head = warc.response_head(came.http_version, status, came.reason, came.raw_headers)
+        asked, answered = self._records(request.url, came, head, facts)
+        came.release()
+        return Report(
+            facts,
+            links,
+            fingerprints,
+            depth,
+            tuple(refused.items()),
+            _retry_after(came),
+            head,
+            asked,
+            answered,
+        )
+
+    def redirect_target(self, url: str, came: Exchange) -> CanonicalURL | None:
+        """Where a redirect leads, canonical; None when it is none, or leads to nothing that can be fetched."""
+        location = came.header("Location")
+        if location is None or came.status not in (301, 302, 303, 307, 308):
+            return None
+        try:
+            return canonical(location, url, max_length=self._config.max_url_length)
+        except BadURL:
+            return None
+
+    def records(self, url: str, came: Exchange) -> list[bytes]:
+        """The request and response record of an exchange that has no line in `pages`: robots.txt."""
+        head = warc.response_head(came.http_version, came.status, came.reason, came.raw_headers)
+        facts = _no_facts(came, sha1(came.payload).digest())
+        return list(self._records(url, came, head, facts))
+
+    def plain_body(self, came: Exchange, limit: int) -> bytes:
+        """The body with its content-coding undone, at most `limit` bytes of it."""
+        return inflate(came.payload, came.header("Content-Encoding"), limit).body
+
+    # ------------------------------------------------------------------------------------------------- its steps
+
+    def _parse(self, came: Exchange, kind: Kind, digest: bytes) -> tuple[_Remembered, bool, str | None]:
+        """Body, charset, title and raw hrefs of a payload; those seen lately are remembered by digest."""
+        known = self._parsed.get(digest)
+        if known is not None:
+            self._parsed.move_to_end(digest)
+            return known, False, None
+        inflated = inflate(came.payload, came.header("Content-Encoding"), self.max_bytes)
+        charset = decide(inflated.body, kind.charset)
+        parsed = parse_html(
+            to_utf8(inflated.body, charset),
+            media=self._config.media,
+            token=self._token,
+            skip_nofollow_links=self._config.skip_nofollow_links,
+        )
+        page = _Remembered(parsed, charset, len(inflated.body))
+        if not inflated.truncated and inflated.error is None:
+            self._parsed[digest] = page
+            if len(self._parsed) > PARSED_KEPT:
+                self._parsed.popitem(last=False)
+        return page, inflated.truncated, inflated.error
+
+    def _directives(self, parsed: Parsed, came: Exchange) -> tuple[bool, bool]:
+        """(noindex, nofollow) of the page, from its meta elements and X-Robots-Tag."""
+        noindex, nofollow = parsed.noindex, parsed.nofollow
+        if came.header("X-Robots-Tag") is not None:
+            values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"x-robots-tag"]
+            by_header = robots_header(values, self._token)
+            noindex, nofollow = noindex or by_header[0], nofollow or by_header[1]
+        return noindex, nofollow and self._config.obey_robots
+
+    def _outlinks(
+        self, request: Request, page: _Remembered, came: Exchange, depth: int, refused: dict[str, int]
+    ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
+        """Outlinks that the shards do not know yet as far as this process knows; one group or none."""
+        if self._config.max_depth is not None and depth > self._config.max_depth:
+            if page.parsed.hrefs:
+                refused["depth"] = len(page.parsed.hrefs)
+            return (), ()
+        base = CanonicalURL(request.url)
+        if page.parsed.base_href is not None:
+            try:
+                base = canonical(page.parsed.base_href, request.url, max_length=65_536)
+            except BadURL:
+                pass
+        hrefs = page.parsed.hrefs
+        if came.header("Link") is not None:
+            values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"link"]
+            hrefs = [*hrefs, *link_header_targets(values)]
+        before = dict(self._joiner.refused)
+        joined = self._joiner.join(base, hrefs, page.charset)
+        if self._joiner.refused != before:
+            for why, count in self._joiner.refused.items():
+                if count > before.get(why, 0):
+                    refused[why] = count - before.get(why, 0)
+        covers = self._sent.covers
+        fresh = [link for link in self.scope.select(joined, refused) if not covers(link[1], depth)]
+        if not fresh:
+            return (), ()
+        urls = tuple(link[0] for link in fresh)
+        group = LinkGroup(request.url, request.seed, depth, 0, 0, urls, None)
+        return (group,), tuple(link[1] for link in fresh)
+
+    def _hop(
+        self, request: Request, target: CanonicalURL, refused: dict[str, int]
+    ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
+        """A redirect's target: an outlink at the same depth, with a hop more. A seed's may leave the scope."""
+        seed = request.flags & Flag.SEED
+        if not seed and not self._config.no_follow:
+            refusal = self.scope.refusal(target)
+            if refusal is not None:
+                refused[refusal] = 1
+                return (), ()
+        group = LinkGroup(request.url, request.seed, request.depth, request.hops + 1, seed, (target,), None)
+        return (group,), (fingerprint(target, self._seed),)
+
+    def _records(self, url: str, came: Exchange, head: bytes, facts: Facts) -> tuple[bytes, bytes]:
+        """The WARC records of an exchange: (request, response)."""
+        identity, asked_identity = self._record_id(), self._record_id()
+        assert facts.digest is not None
+        payload_digest = warc.digest_text(facts.digest)
+        answered = warc.response_record(
+            url,
+            came.started_at,
+            head,
+            came.payload,
+            payload_digest=payload_digest,
+            record_id=identity,
+            ip=came.ip,
+            truncated=came.truncated,
+        )
+        asked = warc.request_record(
+            url, came.started_at, came.request_head, record_id=asked_identity, concurrent_to=identity
+        )
+        return asked, answered
+
+
+def failed_report(failure: Failure) -> Report:
+    """What a fetch without a response came to."""
+    return Report(
+        Facts(
+            outcome=failure.outcome.code,
+            status=None,
+            reason=_word(failure.reason),
+            error=_word(failure.error, 4096),
+            redirect_to=None,
+            content_type=None,
+            charset=None,
+            length=None,
+            wire_length=None,
+            digest=None,
+            title=None,
+            noindex=False,
+            etag=None,
+            last_modified=None,
+            fetched_at=None,
+            elapsed_ms=int(failure.elapsed * 1000),
+            ip=None,
+            truncated=None,
+        )
+    )
+
+
+def _no_facts(came: Exchange, digest: bytes) -> Facts:
+    facts = Facts(0, came.status, *[None] * 7, digest, None, False, None, None, came.started_at, 0, came.ip, None)
+    return facts
+
+
+def _rejected(came: Exchange, kind: Kind) -> Facts:
+    """A body that was not wanted for its type; nothing of it is stored."""
+    return Facts(
+        Outcome.TYPE_REJECTED.code,
+        came.status,
+        "type",
+        f"{kind.name} is left out by --accept or --reject",
+        None,
+        _word(kind.name),
+        *[None] * 5,
+        False,
+        None,
+        None,
+        came.started_at,
+        int(came.elapsed * 1000),
+        came.ip,
+        None,
+    )
+
+
+def _retry_after(came: Exchange) -> float | None:
+    """Seconds that a Retry-After asks for; None without one, or with one that says nothing."""
+    value = came.header("Retry-After")
+    if value is None or not value.strip().isdecimal():
+        return None
+    return min(float(value.strip()[:12]), MAX_RETRY_AFTER)
+
+
+def _word(text: str | None, most: int = 255) -> str | None:
+    """A header's text as messages take it: bounded, valid UTF-8; None when empty."""
+    if not text:
+        return None
+    return text[:most].encode("utf-8", "replace").decode()
+
+
+def _matches(kind: str, pattern: str) -> bool:
+    """`image/*` and `text/html` against a media type."""
+    pattern = pattern.lower()
+    return kind == pattern or (pattern.endswith("/*") and kind.startswith(pattern[:-1])) or pattern == "*/*"

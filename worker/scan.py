@@ -1,0 +1,178 @@
+"""The elements of a page that links stand in, without a tree: for pages that would hurt a tree builder.
+
+The tree that the HTML standard prescribes costs time and memory quadratic in the page where elements nest
+without end, formatting elements are left open, or a tag has ten thousand attributes: 60 KB of
+`<p><font a1><p><font a2>...` make Lexbor build millions of nodes. This is the tokenizer of the standard (13.2.5)
+in one regular expression: linear in the page whatever it holds, and about as fast as Lexbor on ordinary pages.
+parse.py decides who gets which.
+
+What it finds is what stands in the tree, with these differences, all of them on pages that are broken anyway:
+tags that the tree builder would drop for where they stand (a `frame` outside a frameset, anything inside an
+old `select`) are found; CDATA sections in SVG and MathML are read as the comments they are in HTML.
+
+Invariants: every quantifier is possessive or cannot overlap what follows it, so that no page makes it
+backtrack; nothing is raised for any bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from html.entities import html5
+
+Element = tuple[str, dict[str, str | None]]
+"""The name of a tag, lower case, and its attributes: None for an empty or missing value, as in Lexbor."""
+
+TEXT = "\0text"
+"""The key under which a `title` has its text, among its attributes; no attribute can have this name."""
+
+
+def elements(page: bytes, *, media: bool) -> list[Element]:
+    """All elements that a link, a title or a directive may stand in, in the order of the page (UTF-8).
+
+    `media`: also those that images, styles and the like stand in.
+    """
+    found: list[Element] = []
+    inert = 0  # the depth of templates: what they hold is not part of the page
+    drawing = 0  # the depth of svg and math: their titles are not the page's
+    tags = list(filter(None, (_MEDIA_TAGS if media else _TAGS)(page)))
+    if tags and page.endswith(tags[-1]) and _whole(tags[-1]) is None:
+        tags.pop()  # the page ends inside this tag: the standard drops it, and its href may be half a URL
+    for tag in tags:
+        name = _name(tag)
+        if name == b"template":
+            inert += 1
+        elif name == b"/template":
+            inert = max(0, inert - 1)
+        elif inert:
+            pass
+        elif name in (b"svg", b"math"):
+            drawing += not tag.endswith(b"/>")
+        elif name in (b"/svg", b"/math"):
+            drawing = max(0, drawing - 1)
+        elif name in (b"title", b"style"):
+            if not drawing or name == b"style":
+                head, text = _split_raw(tag)
+                attributes = _attributes(head[len(name) :])
+                attributes[TEXT] = unescape(text) if name == b"title" else text
+                found.append((name.decode(), attributes))
+        else:
+            found.append((name.decode(), _attributes(tag[len(name) :])))
+    return found
+
+
+def _name(tag: bytes) -> bytes:
+    end = _NAME_END.search(tag)
+    return (tag[: end.start()] if end else tag).lower()
+
+
+def _split_raw(tag: bytes) -> tuple[bytes, str]:
+    """`title lang=en>Some text` into the tag and its text."""
+    head = _RAW_HEAD.match(tag)
+    end = head.end() if head else len(tag)
+    return tag[:end], tag[end:].decode("utf-8", "replace")
+
+
+def _attributes(tag: bytes) -> dict[str, str | None]:
+    """The attributes of a tag without its name; of repeated ones the first."""
+    attributes: dict[str, str | None] = {}
+    for name, quoted, apostrophed, bare in _ATTRIBUTE.findall(tag):
+        key = name.decode("utf-8", "replace").lower()
+        if key not in attributes:
+            value = quoted or apostrophed or bare
+            if b"&" in value:
+                attributes[key] = _REFERENCE.sub(_referred, value.decode("utf-8", "replace"))
+            else:
+                attributes[key] = value.decode("utf-8", "replace") or None
+    return attributes
+
+
+def _referred(reference: re.Match[str]) -> str:
+    """A character reference inside an attribute (13.2.5.73): `&copy=1` of a query is not one, `&copy;=1` is."""
+    name, equals = reference[1], reference[2]
+    if name[0] == "#":
+        return unescape(f"&{name}") + equals
+    if name in html5 and (name[-1] == ";" or not equals):
+        return html5[name] + equals
+    return reference[0]
+
+
+# --- the tokenizer -------------------------------------------------------------------------------------------
+# One match per tag or comment; only the tags that matter are captured, the others leave an empty group, which
+# costs no object. Names are spelt [aA] because re.I makes the whole search slower.
+
+_WS = rb"\t\n\f\r "
+_VALUE = rb"(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^" + _WS + rb">\"'][^" + _WS + rb">]*+)?+"
+# What stands between a tag's name and its `>`. First the shape that nearly all tags have, for speed; then the
+# standard's. A quote opens a value only after `=`. At the end of the page everything is closed, or the search
+# would start again at the next `<` of the rest.
+_REST = (
+    rb"(?:(?:[" + _WS + rb"]++[a-zA-Z-]++=\"[^\"]*+\")*+[" + _WS + rb"/]*+>"
+    rb"|(?:[" + _WS + rb"/]++|[^" + _WS + rb"/>][^" + _WS + rb"/>=]*+"
+    rb"(?:[" + _WS + rb"]*+=[" + _WS + rb"]*+" + _VALUE + rb")?+)*+(?:>|\Z))"
+)
+_BOUND = rb"(?=[" + _WS + rb"/>])"
+_COMMENT = rb"!--(?:-?>|[^-]*+(?:-(?!-!?>)[^-]*+)*+(?:--!?>|\Z))"
+
+
+def _spelt(name: str) -> bytes:
+    return "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in name).encode()
+
+
+def _any(*names: str) -> bytes:
+    return b"(?:" + b"|".join(map(_spelt, names)) + b")"
+
+
+def _raw(name: str) -> bytes:
+    """An element whose content is text up to its own end tag."""
+    return _spelt(name) + _BOUND + _REST + rb"[^<]*+(?:<(?!/" + _spelt(name) + _BOUND + rb")[^<]*+)*+"
+
+
+def _script() -> bytes:
+    """A script: like `_raw`, but `<!-- <script> </script> -->` inside hides an end tag (13.2.5.15 to .31)."""
+    tag = _spelt("script") + _BOUND
+    escaped = rb"(?:[^-<]++|-(?!->)|<(?!/?" + tag + rb"))*+"
+    twice = rb"(?:[^-<]++|-(?!->)|<(?!/" + tag + rb"))*+"
+    hidden = rb"<!(?=--)" + escaped + rb"(?:<" + tag + twice + rb"(?:</" + tag + escaped + rb")?+)*+(?:-->)?+"
+    return tag + _REST + rb"(?:[^<]++|<(?!/" + tag + rb"|!--)|" + hidden + rb")*+"
+
+
+def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> Callable[[bytes], list[bytes]]:
+    """A function from a page to its tokens: a tag that is wanted as its text without the first `<`, else b""."""
+    raw = ("iframe", "noembed", "noframes", "style", "textarea", "title", "xmp")
+    letters = "".join(sorted({name[0] for name in (*wanted, *raw, "math", "plaintext", "script", "svg", "template")}))
+    plain_end = rb"/(?![mMsStT])[a-zA-Z0-9]++>"  # half of all tags; not those of the captured containers
+    some = f"(?=[/{letters}{letters.upper()}])".encode()
+    captured = [
+        *([_any(*wanted) + _BOUND + _REST] if wanted else []),
+        rb"/?" + _any("svg", "math", "template") + _BOUND + _REST,
+        *map(_raw, wanted_raw),
+    ]
+    skipped = [
+        *(_raw(name) for name in raw if name not in wanted_raw),
+        _script(),
+        _spelt("plaintext") + _BOUND + _REST + rb"(?s:.*+)",
+    ]
+    others = [
+        rb"/?[a-zA-Z][^" + _WS + rb"/>]*+" + _REST,
+        _COMMENT,
+        rb"[!?/][^>]*+(?:>|\Z)",
+    ]
+    interesting = some + rb"(?:(" + rb"|".join(captured) + rb")|" + rb"|".join(skipped) + rb")"
+    return re.compile(rb"<(?:" + rb"|".join([plain_end, interesting, *others]) + rb")").findall
+
+
+_ELEMENTS = ("a", "area", "base", "frame", "link", "meta")
+_MEDIA_ELEMENTS = ("audio", "embed", "image", "img", "input", "object", "script", "source", "track", "video")
+
+_TAGS = _tokenizer(_ELEMENTS, ("iframe", "title"))
+_MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), ("iframe", "style", "title"))
+
+_NAME_END = re.compile(rb"[" + _WS + rb"/>]")
+_RAW_HEAD = re.compile(rb"[a-zA-Z]++" + _REST)
+_ATTRIBUTE = re.compile(
+    rb"([^" + _WS + rb"/>][^" + _WS + rb"/>=]*+)(?:[" + _WS + rb"]*+=[" + _WS + rb"]*+"
+    rb"(?:\"([^\"]*+)\"|'([^']*+)'|([^" + _WS + rb">\"'][^" + _WS + rb">]*+))?+)?+"
+)
+_REFERENCE = re.compile(r"&(#[0-9]++;?|#[xX][0-9a-fA-F]++;?|[A-Za-z][A-Za-z0-9]*+;?)(=?)")
