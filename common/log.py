@@ -113,10 +113,11 @@ def set_up_log(settings: LogSettings) -> None:
     """
     _outputs.close()
     render = _as_json if settings.form == "json" else _as_text
-    outputs = [_Output(settings.level, render, _to_stderr)]
+    # A person at a terminal gets a line; tracebacks are for the file and for those who asked with -v.
+    outputs = [_Output(settings.level, render, _to_stderr, tracebacks=settings.level <= INFO)]
     if settings.file is not None:
         _outputs.file = RotatedFile(settings.file, settings.rotate_bytes)
-        outputs.append(_Output(settings.file_level, render, _outputs.file.write))
+        outputs.append(_Output(settings.file_level, render, _outputs.file.write, tracebacks=True))
     _outputs.all = tuple(outputs)
     _outputs.level = min(output.level for output in outputs)
     root = logging.getLogger()
@@ -175,13 +176,15 @@ class _Output:
     level: int
     render: Callable[[Mapping[str, object]], str]
     write: Callable[[str], None]
+    tracebacks: bool
+    """Or only the last line of one."""
 
 
 class _Outputs:
     """Where lines go. One for the process: a log is the one thing that everything may reach."""
 
     def __init__(self) -> None:
-        self.all: tuple[_Output, ...] = (_Output(WARNING, _as_text, _to_stderr),)
+        self.all: tuple[_Output, ...] = (_Output(WARNING, _as_text, _to_stderr, tracebacks=False),)
         self.level = WARNING
         self.file: RotatedFile | None = None
 
@@ -195,7 +198,8 @@ class _Outputs:
         for output in self.all:
             if number >= output.level:
                 try:
-                    output.write(output.render(line) + "\n")
+                    shown = line if output.tracebacks else _without_traceback(line)
+                    output.write(output.render(shown) + "\n")
                 except (OSError, ValueError):  # disk full, pipe gone, file closed
                     pass
 
@@ -229,6 +233,18 @@ def _add_level(_: object, method: str, event: MutableMapping[str, Any]) -> Mutab
 def _render(_: object, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[object], dict[str, Any]]:
     # structlog: a tuple is the arguments of the sink's method.
     return (event,), {}
+
+
+def _without_traceback(line: Mapping[str, object]) -> Mapping[str, object]:
+    if "exception" not in line:
+        return line
+    fields = dict(line)
+    # Of a group of exceptions the innermost line that names one is the news; frames are indented or drawn.
+    rows = [row.strip(" |+-") for row in str(fields.pop("exception")).splitlines()]
+    named = [
+        row for row in rows if re.match(r"[\w.]+(Error|Exception|Warning|Exit|Interrupt|Full|URL)?: ", row)
+    ]
+    return fields | {"error": named[-1] if named else rows[-1] if rows else ""}
 
 
 def _as_text(line: Mapping[str, object]) -> str:

@@ -17,8 +17,8 @@ Rules that hold for all of them (the numbers are those of the project's protocol
   shard does not know (it restarted) is answered HelloAgain, never punished; the worker says Hello and sends again.
 - Worker messages are numbered from 1, control and data apart. Data messages are sent again until an Answer names
   them; an answer names single numbers, never "all up to". A duplicate of an accepted message is answered again.
-- A Lease and an Alive name the highest control number the shard has seen; the worker counts the lease's time from
-  when it *sent* that one (6). A Lease is taken once: a duplicate is ignored.
+- A Lease names the highest control number the shard has seen, an Alive the message that it answers; the worker counts
+  the lease's time from when it *sent* that one (6). A Lease is taken once: a duplicate is ignored.
 - An answer leaves only after the commit of all that it rests on (2).
 - Unknown tag, wrong type, number out of range, too long: `ProtocolError`; the peer is dropped and counted.
 
@@ -206,7 +206,7 @@ class Heartbeat:
 class Release:
     """I give this lease back with whatever of it has no accepted result; sent again until answered by Alive.
 
-    The ordinals that are `undone` without a try; `age` as in a Page.
+    `age` as in a Page.
     """
 
     number: U64
@@ -328,8 +328,9 @@ class Welcome:
     """You are in. What a worker needs to know of the crawl; sent again after each Hello.
 
     `ttl` and `heartbeat` in seconds; `slots`: which shard owns each slot, a byte each; `config` and `scope` are
-    msgpack maps, decoded by common/config.py and common/scope.py. A change of `crawl` or of `store` (counts the
-    times that the store lost commits) means: drop all that you hold.
+    msgpack maps, decoded by common/config.py and common/scope.py. Another `crawl`, or an `epoch` or a `store` (the
+    shard's commits so far) that went back, means: drop all that you hold. One that answers an older Hello than the
+    last one did is late, and ignored (rule 12).
     """
 
     session: Session
@@ -360,7 +361,11 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Answer to a Heartbeat or a Release: the leases listed in it are renewed, but for the `unknown`, which end now."""
+    """Answer to a Heartbeat or a Release: the leases listed in it are renewed, but for the `unknown`, which end now.
+
+    `number` is that of the answered message: what it listed is what was renewed. 0: sent because the phase changed,
+    renews nothing.
+    """
 
     session: Session
     number: U64

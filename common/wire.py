@@ -47,7 +47,7 @@ def decode(frames: Sequence[bytes], expected: Collection[type[Message]]) -> tupl
     if len(body) > MAX_BODY_BYTES:
         raise ProtocolError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES}")
     values = unpack(header)
-    if type(values) is not tuple or not values or type(values[0]) is not int:
+    if not isinstance(values, tuple) or not values or type(values[0]) is not int:
         raise ProtocolError("header is no array that begins with a tag")
     decoder = _DECODERS.get(values[0])
     if decoder is None or decoder[0] not in expected:
@@ -145,10 +145,10 @@ def _many(inner: _Check, high: int) -> _Check:
 
 def _row(make: Callable[..., Any], inner: Sequence[_Check]) -> _Check:
     def check(value: Any) -> Any:
-        if type(value) is not tuple or len(value) != len(inner):
-            raise _Bad(
-                f"{value if type(value) is not tuple else len(value)!r}, array of {len(inner)} expected"
-            )
+        if type(value) is not tuple:
+            raise _Bad(f"{type(value).__name__}, array of {len(inner)} expected")
+        if len(value) != len(inner):
+            raise _Bad(f"array of {len(value)}, of {len(inner)} expected")
         return make([test(part) for test, part in zip(inner, value, strict=True)])
 
     return check

@@ -167,7 +167,7 @@ class Coordinator:
             keys = Keys(worker.server_public, secret, worker.client_public)
         addresses = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*") if port == 0 else endpoints(listen, 0)
         self._server.listen(addresses, keys)
-        lines = worker_commands(host, port, self._settings.advertise, keys and str(self._directory.worker_key_path))
+        lines = worker_commands(host, port, self._settings.advertise, None if keys is None else str(self._directory.worker_key_path))
         self._worker_command = lines[0]
         self._say("start workers, on this machine or others, as many as you like:")
         for line in lines:

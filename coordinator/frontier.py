@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha1
 
 from common.errors import StorageError
 from common.messages import Flag, Form, Request
-from common.url import HostKey, host_key, request_key, slot
+from common.url import CanonicalURL, HostKey, fingerprint, host_key, request_key, slot
 from coordinator.hostqueue import Host, Where
 from coordinator.policy import MAX_CRAWL_DELAY
 from coordinator.store.kv import Overlay
@@ -107,12 +108,13 @@ class Frontier:
     def key_of(self, url: str, form: Form | None) -> bytes:
         """The request's 16 bytes."""
         if form is None:
-            return request_key("GET", url, None, 0, None, self._seed)
-        return request_key(form.method, url, form.body, form.round, form.serial, self._seed)
+            return fingerprint(CanonicalURL(url), self._seed)
+        digest = None if form.body is None else sha1(form.body, usedforsecurity=False).digest()
+        return request_key(form.method, CanonicalURL(url), digest, form.round, form.serial, self._seed)
 
     def admit(self, request: Request, now: float, wall: float) -> bool:
         """Queue a request if it is new; True if it was. A known one that still waits takes the smaller depth."""
-        name = host_key(request.url)
+        name = host_key(CanonicalURL(request.url))
         number = slot(name)
         row = request_row(number, self.key_of(request.url, request.form))
         known = self._rows.get(row)

@@ -146,15 +146,19 @@ class Leases:
         self.requests -= len(lease.open)
 
     def renew(self, session: bytes, listed: Iterable[LeaseId], now: float) -> list[LeaseId]:
-        """Give the listed leases of the session a full T from now; those that it does not hold are returned."""
+        """Give the listed leases of the session a full T from now; the others are returned.
+
+        Those are the ones that it does not hold, and those that stood still for so long that they are to run out
+        (rule 7): unless its holder drops such a lease at once, its clock would no longer run out first.
+        """
         held = self._of.get(session, {})
         unknown = []
         for lease_id in listed:
             lease = held.get(lease_id)
-            if lease is None:
+            if lease is None or now - lease.progress_at > STALLED_AFTER * lease.ttl:
                 unknown.append(lease_id)
-            elif now - lease.progress_at <= STALLED_AFTER * lease.ttl:
-                lease.deadline = now + lease.ttl * SLACK
+            else:
+                lease.deadline = max(lease.deadline, now + lease.ttl * SLACK)
         return unknown
 
     def expired(self, now: float) -> list[OpenLease]:

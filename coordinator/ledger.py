@@ -73,8 +73,10 @@ class Counts:
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Counts:
         """The inverse of `to_row`."""
-        *head, done, refused, seeds_ok, revisits = row
-        return cls(*head, Counter(done), Counter(refused), seeds_ok, revisits)
+        admitted, attempts, charged, received, commits, done, refused, seeds_ok, revisits = row
+        return cls(
+            admitted, attempts, charged, received, commits, Counter(done), Counter(refused), seeds_ok, revisits
+        )
 
 
 class Ledger:
@@ -202,5 +204,5 @@ def page_line(row: DoneRow) -> bytes:
     return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"
 
 
-NOTHING = Facts(0, *[None] * 10, False, *[None] * 6)
+NOTHING = Facts._make((0, *[None] * 10, False, *[None] * 6))
 """Facts of a request that nobody tried; its outcome is filled in."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common import clock
 from common.config import CrawlConfig, version
+from common.errors import UsageError
 from common.log import get_logger
 from common.messages import Phase
 from common.scope import Scope
@@ -48,6 +49,12 @@ def open_shard(directory: Path, config: CrawlConfig, *, index: int = 0) -> Opene
     store = rocks.open(directory / "frontier" / f"{index:02d}")
     overlay = Overlay(store)
     committed = committed_ends(overlay)
+    if not committed and (kept := [path for path in directory.glob("warc/*.warc.gz") if path.stat().st_size]):
+        store.close()
+        raise UsageError(
+            f"{directory} holds {len(kept)} WARC files, but its frontier knows none: was DIR/frontier deleted? "
+            "Put it back, or choose another --out"
+        )
     recovery = recover(directory, committed, index)
     if recovery.cut or recovery.removed or recovery.short:
         log.warning(

@@ -43,6 +43,9 @@ _GROWTH = 1.25
 _BAR_SECONDS = 0.2
 """The bar is drawn at most this often: 3 ms of CPU each time."""
 
+_NOTHING_BEGAN = 2
+"""Exit code of a mistake in what was asked: its one line has been said, and there is nothing to sum up."""
+
 _COLOURS = {
     Phase.SEEDING: "cyan",
     Phase.RUNNING: "green",
@@ -144,7 +147,7 @@ class Lines:
         self._phase = status.phase
 
     def close(self, status: Status | None = None) -> None:
-        if status is not None:
+        if status is not None and status.exit_code != _NOTHING_BEGAN:
             self._write(summary(status).plain)
 
     def _write(self, text: str) -> None:
@@ -185,7 +188,7 @@ class Bar:
             if self._live is not None:
                 self._live.stop()
                 self._live = None
-            if status is not None:
+            if status is not None and status.exit_code != _NOTHING_BEGAN:
                 self._console.print(summary(status), soft_wrap=True)
         except OSError:
             pass
@@ -267,7 +270,7 @@ def summary(status: Status) -> Text:
 
 def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
     ended = "Finished" if status.phase is Phase.FINISHED else "Stopped"
-    reason = f" ({escaped(status.reason)})" if status.reason else ""
+    reason = f" ({escaped(status.reason)})" if status.reason not in ("", "finished") else ""
     yield (f"{ended}{reason}", f"bold {_COLOURS[status.phase]}")
     now = f"{plural(status.pages_now, 'URL')} in {time_text(status.elapsed_seconds)}"
     speed = (
@@ -292,7 +295,8 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
         bad, where = plural(status.seeds.bad, "bad seed"), f"{status.directory}/seeds"
         yield f"  {bad} of {number_text(status.seeds.read)}: {where}\n"
 
-    if not any(status.outcomes.get(outcome) for outcome in _PAGES):
+    over = status.phase is Phase.FINISHED or status.exit_code == 1
+    if over and not any(status.outcomes.get(outcome) for outcome in _PAGES):
         yield from _no_page(status)
     if any(count and name in _STORED for name, count in status.outcomes.items()):
         yield ("Where it is\n", "bold")

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
 
 from common import clock, wire
 from common.errors import DiskFull, ProtocolError, UsageError
@@ -39,7 +40,7 @@ from coordinator.shard import (
     Tell,
     Tick,
 )
-from coordinator.sink import Sink
+from coordinator.sink import FileSink
 from coordinator.store.kv import Store
 
 DRAINED_AT_ONCE = 256
@@ -67,7 +68,7 @@ class Sockets:
         self._loop = asyncio.get_running_loop()
         self._received = received
         self._context = zmq.Context(io_threads=1)
-        self._guard = keys and keys.guard(self._context)
+        self._guard = None if keys is None else keys.guard(self._context)
         self._banned: dict[bytes, None] = {}
         self.broken = 0
         """Messages that broke the protocol."""
@@ -189,13 +190,11 @@ class _OnlyClient:
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Called by the authenticator's thread with the raw or Z85 key of who wants in."""
-        return key == self._public or zmq.utils.z85.decode(key) == self._public if len(key) == 40 else key == self._public
+        return (z85.decode(key) if len(key) == 40 else key) == self._public
 
 
 def new_keys() -> tuple[bytes, WorkerKey]:
     """A coordinator's secret key and the key that workers need. All raw, 32 bytes each."""
-    from zmq.utils import z85
-
     server_public, server_secret = (z85.decode(key) for key in zmq.curve_keypair())
     client_public, client_secret = (z85.decode(key) for key in zmq.curve_keypair())
     return server_secret, WorkerKey(server_public, client_public, client_secret)
@@ -208,7 +207,7 @@ class ShardServer:
         self,
         core: Shard,
         store: Store,
-        sink: Sink,
+        sink: FileSink,
         tuning: Tuning,
         told: Callable[[Tell | Seeded], None],
     ) -> None:
@@ -286,7 +285,7 @@ class ShardServer:
     async def _commit(self) -> None:
         begun = clock.now()
         commit = self.core.seal(begun, clock.wall())
-        if commit.rows or commit.outputs:
+        if commit.rows or commit.outputs or self._sink.has_waiting:
             await self._make_durable(commit)
         self._carry_out(self.core.committed(commit))
         self.commit_seconds = clock.now() - begun
@@ -295,7 +294,9 @@ class ShardServer:
 
     async def _make_durable(self, commit: Commit) -> None:
         """First the bytes, then the rows that speak of them (rule 2)."""
-        while commit.outputs and not await self._try(lambda: self._sink.write(commit.outputs)):
+        while (commit.outputs or self._sink.has_waiting) and not await self._try(
+            lambda: self._sink.write(commit.outputs)
+        ):
             pass
         while not await self._try_rows(commit):
             pass
@@ -332,9 +333,9 @@ class ShardServer:
                 case Note(event, facts, level):
                     getattr(log, level)(event, **dict(facts))
                 case KeepPiece(key, index, body):
-                    self._sink.keep_piece(key, index, body)
+                    self._sink.keep(key, index, body)
                 case DropPieces(key):
-                    self._sink.drop_pieces(key)
+                    self._sink.drop(key)
                 case Tell() | Seeded():
                     self._told(instruction)
 

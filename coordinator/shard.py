@@ -32,7 +32,7 @@ from coordinator.fleet import Fleet, WorkerSession
 from coordinator.frontier import CHARGED, Frontier
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease, Leases
-from coordinator.ledger import Ledger, page_line, rfc3339
+from coordinator.ledger import Ledger, moment, page_line
 from coordinator.outputs import Chunk, OutputBatch, Outputs
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
@@ -208,6 +208,8 @@ class Shard:
         self.leases = Leases()
         self.fleet = Fleet()
         self._lease_counter = 0
+        self._next_lend = now
+        """--max-rate: when the next request may be lent."""
         self._pieces: dict[str, set[int]] = {}
         self._now_out: list[Instruction] = []
         self._after: list[Instruction] = []
@@ -248,6 +250,10 @@ class Shard:
         for lease in self.leases.expired(now):
             self._note("lease.expired", lease=m.lease_name(lease.id), host=lease.host, open=len(lease.open))
             self._end_lease(lease, now, wall, due=now + lease.delay)
+            holder = self.fleet.get(lease.session)
+            if holder is not None:
+                # It is silent: with its credit it would be lent one lease after another, for ever.
+                holder.lanes = holder.requests = 0
         self._lend(now, wall)
         out, self._now_out = self._now_out, []
         return out
@@ -260,7 +266,7 @@ class Shard:
         if self._may_lend():
             due = self.frontier.next_due()
             if due is not None and self.fleet.with_credit():
-                times.append(due)
+                times.append(max(due, self._next_lend) if self._config.max_rate is not None else due)
         return min(times) if times else None
 
     @property
@@ -319,7 +325,7 @@ class Shard:
             lanes=row.lanes,
             width=row.width,
             delay=row.delay,
-            ttl=row.ttl,
+            ttl=max(row.ttl, self._ttl),
             requests=tuple(as_request(request) for request in row.requests),
             now=now,
         )
@@ -432,7 +438,7 @@ class Shard:
                 for lease in self.leases.of(session.id):
                     if lease.id not in listed and lease_epoch(lease.id) < self.epoch:
                         self._end_lease(lease, now, wall, due=now + lease.delay)
-        self._alive(session, tuple(unknown), ())
+        self._now_out.append(self._alive(session, beat.number, unknown=tuple(unknown)))
 
     def _release(self, session: WorkerSession, release: m.Release, now: float, wall: float) -> None:
         session.number = max(session.number, release.number)
@@ -440,9 +446,7 @@ class Shard:
         if lease is not None and lease.session == session.id:
             lease.fetched(now, release.age)
             self._end_lease(lease, now, wall)
-        self._after.append(
-            Send(m.Alive(SessionId(session.id), session.number, self.epoch, (), (release.lease,), self.phase, self.scope.version))
-        )
+        self._after.append(self._alive(session, release.number, released=(release.lease,)))
 
     def _goodbye(self, session: WorkerSession, goodbye: m.Goodbye, now: float, wall: float) -> None:
         ages = dict(goodbye.ages)
@@ -464,18 +468,18 @@ class Shard:
             self.fleet.remove(dead)
             self._note("worker.died", level="warning", host=session.host, pid=session.pid)
 
-    def _alive(self, session: WorkerSession, unknown: tuple[LeaseId, ...], released: tuple[LeaseId, ...]) -> None:
-        self._now_out.append(
-            Send(
-                m.Alive(
-                    SessionId(session.id),
-                    session.number,
-                    self.epoch,
-                    unknown,
-                    released,
-                    self.phase,
-                    self.scope.version,
-                )
+    def _alive(
+        self,
+        session: WorkerSession,
+        number: int,
+        *,
+        unknown: tuple[LeaseId, ...] = (),
+        released: tuple[LeaseId, ...] = (),
+    ) -> Send:
+        """The answer to message `number`; 0: to none, which renews nothing."""
+        return Send(
+            m.Alive(
+                SessionId(session.id), number, self.epoch, unknown, released, self.phase, self.scope.version
             )
         )
 
@@ -748,6 +752,8 @@ class Shard:
                     self.no_credit_since = now
                 return
             self.no_credit_since = None
+            if self._config.max_rate is not None and now < self._next_lend:
+                return
             self._lend_to(session, host, now, wall)
 
     def _give_up(self, host: Host, now: float, wall: float) -> bool:
@@ -801,6 +807,8 @@ class Shard:
             now=now,
         )
         self.leases.add(lease)
+        if self._config.max_rate is not None:
+            self._next_lend = max(now, self._next_lend) + len(requests) / self._config.max_rate
         self._rows.put(lease_row(lease.id), pack(lease.to_row()))
         session.lent_lanes += lanes
         session.lent_requests += len(requests)
@@ -946,7 +954,7 @@ class Shard:
     def _greet_phase(self) -> None:
         """Workers hear of a new phase at once, not at their next heartbeat."""
         for session in self.fleet:
-            self._alive(session, (), ())
+            self._now_out.append(self._alive(session, 0))
 
     def sweep(self, now: float) -> None:
         """Forget sessions that hold nothing and were silent for long; now and then."""
@@ -989,7 +997,7 @@ class Shard:
 
 
 def _told(tries: tuple[tuple[int, float], ...]) -> list[dict[str, str]]:
-    return [{"outcome": OUTCOMES[code].value, "at": rfc3339(at)} for code, at in tries]
+    return [{"outcome": OUTCOMES[code].value, "at": moment(at)} for code, at in tries]
 
 
 def tries_in(packed: bytes) -> tuple[tuple[int, float], ...]:

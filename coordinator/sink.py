@@ -66,14 +66,18 @@ class Sink(Protocol):
     def write(self, batch: OutputBatch) -> None:
         """Make a batch durable; see the module's docstring for what an error means. Blocks for the disk."""
 
-    def keep_piece(self, key: str, index: int, body: bytes | memoryview) -> None:
+    def keep(self, key: str, index: int, body: bytes | memoryview) -> None:
         """Keep the `index`-th piece of a big record, for a Part of a later batch. Again is harmless. Not durable.
 
-        A piece that finds no room waits in memory, and the next `write` raises DiskFull until there is some. It is
-        answered only with a commit, so what waits is bounded by the workers' credit.
+        A piece that finds no room waits in memory, and `write` raises DiskFull until there is some. Write even an
+        empty batch while `has_waiting`, before pieces are answered: then the workers' credit bounds what waits.
         """
 
-    def drop_pieces(self, key: str) -> None:
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a piece waits in memory for room on disk."""
+
+    def drop(self, key: str) -> None:
         """The pieces under this key are not needed any more. No such key: nothing."""
 
     def close(self) -> None:
@@ -90,7 +94,7 @@ class FileSink:
         """Descriptors of the files still written: one for each stream."""
         self._parts = PartFiles(directory / PARTS_FOLDER / f"{shard:02d}")
         self._waiting: deque[tuple[str, int, bytes | memoryview]] = deque()
-        """Pieces that found no room. A deque, because `keep_piece` and `write` may be called by two threads."""
+        """Pieces that found no room. A deque, because `keep` and `write` may be called by two threads."""
 
     def write(self, batch: OutputBatch) -> None:
         """Make a batch durable. To be called in a thread: nearly all of it is the kernel's work."""
@@ -112,14 +116,19 @@ class FileSink:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def keep_piece(self, key: str, index: int, body: bytes | memoryview) -> None:
+    def keep(self, key: str, index: int, body: bytes | memoryview) -> None:
         """See `Sink`. Raises StorageError."""
         try:
             self._parts.keep(key, index, body)
         except DiskFull:
             self._waiting.append((key, index, body))
 
-    def drop_pieces(self, key: str) -> None:
+    @property
+    def has_waiting(self) -> bool:
+        """See `Sink`."""
+        return bool(self._waiting)
+
+    def drop(self, key: str) -> None:
         """See `Sink`."""
         self._parts.drop(key)
 

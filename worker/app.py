@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 
 from common import clock
 from common.config import CrawlConfig
+from common.keys import WorkerKey
 from common.log import get_logger
 from common.messages import ToWorker
 from common.outcome import Outcome
@@ -28,7 +29,7 @@ from worker import agent as core
 from worker.agent import Agent, Fetched, RobotsFetched
 from worker.exchange import Exchange, Failure, NotSent
 from worker.fetcher import Fetcher, FetcherSettings
-from worker.limits import affordable, raise_open_files
+from worker.limits import fitting_concurrency
 from worker.link import Link
 from worker.page import PageMaker, failed_report
 from worker.robots import MAX_BYTES as ROBOTS_BYTES
@@ -68,11 +69,12 @@ class WorkerProcess:
             host=socket.gethostname()[:255],
             pid=os.getpid(),
             index=index,
-            local=settings.local,
+            local=settings.lock is not None,
             now=clock.now(),
             max_lanes=1 << 20,
         )
-        self._link = Link(settings.coord, session, settings.key, self._arrived, self._denied)
+        key = None if settings.key is None else WorkerKey.parse(settings.key, "--key")
+        self._link = Link(settings.coord, session, key, self._arrived, self._denied)
         self._fetcher: Fetcher | None = None
         self._pages: PageMaker | None = None
         self._config: CrawlConfig | None = None
@@ -184,8 +186,8 @@ class WorkerProcess:
         """The crawl's configuration arrived, or another one; a fetcher cannot change, so it is made anew."""
         if self._config == config:
             return
-        concurrency, said = affordable(config.concurrency, raise_open_files())
-        if said is not None:
+        concurrency, said = fitting_concurrency(config.concurrency)
+        if said:
             log.warning("concurrency.lowered", reason=said)
         self._agent.lower_lanes(concurrency)
         before, self._fetcher = self._fetcher, Fetcher(fetcher_settings(config, self._settings, concurrency))
@@ -305,23 +307,8 @@ def fetcher_settings(config: CrawlConfig, settings: WorkerSettings, concurrency:
         silence=config.silence_timeout,
         concurrency=concurrency,
         memory=config.memory,
-        allow_private=private_networks(config.allow_private, settings),
-        hosts=config.hosts_table(),
+        allow_private=settings.private_networks(config.allow_private),
+        hosts=config.hosts_table,
         insecure=config.insecure,
         proxy=config.proxy,
     )
-
-
-def private_networks(asked: tuple[str, ...], settings: WorkerSettings) -> tuple[str, ...]:
-    """Private networks that may be connected to: what the crawl asks for, if this machine's owner allows it too.
-
-    The coordinator's own workers take its word; elsewhere its word is enough for loopback alone.
-    """
-    if settings.local or not asked:
-        return asked
-    if not settings.allow_private:
-        return LOOPBACK
-    return settings.allow_private if "all" in asked else asked
-
-
-LOOPBACK = ("127.0.0.0/8", "::1/128")

@@ -23,6 +23,7 @@ from common.commandline import (
 )
 from common.config import version
 from common.configfile import load
+from common.endpoints import parse
 from common.errors import UsageError
 from common.keys import WorkerKey
 from worker.limits import raise_open_files
@@ -62,6 +63,7 @@ def worker() -> None:
 )
 @config_options(_SHARED)
 @click.option("--lock", metavar="FILE", hidden=True)
+@click.option("--lifeline", metavar="FD", hidden=True)
 @click.option("--quiet-start", is_flag=True, hidden=True)
 def start(
     coord: str | None,
@@ -70,6 +72,7 @@ def start(
     allow_code: bool,
     log_dir: str | None,
     lock: str | None,
+    lifeline: str | None,
     quiet_start: bool,
     **options: Any,
 ) -> int:
@@ -91,7 +94,8 @@ def start(
         procs=process_count(procs),
         allow_private=config.allow_private,
         allow_code=allow_code,
-        lock=lock,
+        lock=Path(lock) if lock else None,
+        lifeline=int(lifeline) if lifeline else None,
         quiet_start=quiet_start,
         log=log.LogSettings(
             level=log.level_for(config.quiet, config.verbose),
@@ -122,18 +126,10 @@ def _work(settings: WorkerSettings) -> int:
 
 
 def _endpoint(text: str) -> str:
-    if text.startswith("ipc://"):
-        return text  # what `coord crawl` gives its own workers
+    # Local workers of `coord crawl` are given a socket in a folder of its own.
     endpoint = text if "://" in text else f"tcp://{text}"
-    host, colon, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if (
-        not endpoint.startswith("tcp://")
-        or not colon
-        or not host
-        or not port.isdecimal()
-        or int(port) > 65535
-    ):
-        raise UsageError(f"--coord {text}: expected tcp://HOST:PORT, such as tcp://10.0.0.7:7777")
+    if not endpoint.startswith("ipc:///"):
+        parse(endpoint, "--coord")
     return endpoint
 
 

@@ -29,17 +29,14 @@ def raise_open_files() -> int:
 
 
 def fitting_concurrency(wanted: int, open_files: int | None = None) -> tuple[int, str | None]:
-    """The fetches in flight that the limit on open files allows, and a line for people if it is fewer than
-    wanted.
+    """The fetches in flight that the limit on open files allows, and a line for people if it is fewer than wanted.
 
     `open_files`: the limit in force unless a test says otherwise.
     """
-    if open_files is None:
-        open_files = raise_open_files()
-    room = max(1, open_files - _RESERVED)
+    room = max(1, (raise_open_files() if open_files is None else open_files) - _RESERVED)
     if room >= wanted:
         return wanted, None
     return room, (
-        f"open files are limited to {open_files}: {room} fetches at once instead of {wanted}; "
+        f"open files are limited to {room + _RESERVED}: {room} fetches at once instead of {wanted}; "
         f"raise it with `ulimit -n {wanted + _RESERVED}`"
     )

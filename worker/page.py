@@ -16,12 +16,13 @@ from hashlib import sha1
 
 from common import warc
 from common.config import CrawlConfig
+from common.errors import BadURL
 from common.messages import Facts, Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
-from common.url import BadURL, CanonicalURL, LinkJoiner, canonical, fingerprint
+from common.url import CanonicalURL, LinkJoiner, canonical, fingerprint
 from worker.agent import Report
-from worker.charset import decide, to_utf8
+from worker.charset import codec, decide, to_utf8
 from worker.exchange import Exchange, Failure
 from worker.inflate import inflate
 from worker.outcome import Kind, judge, media_type
@@ -43,9 +44,9 @@ MAX_RETRY_AFTER = 86_400.0
 
 @dataclass(slots=True)
 class _Remembered:
-    """What parsing a payload gave; its hrefs are raw, so that they can be joined to another base."""
+    """What a payload said; its hrefs are raw, so that they can be joined to another base. `parsed` None: no page."""
 
-    parsed: Parsed
+    parsed: Parsed | None
     charset: str
     length: int
 
@@ -114,18 +115,17 @@ class PageMaker:
             if truncated is not None:
                 outcome = Outcome.TOO_LARGE if truncated == "length" else Outcome.TRUNCATED
                 reason = truncated
-            if payload and parseable(kind.name, payload):
-                page, inflated_short, error = self._parse(came, kind, digest)
-                length, charset, title = page.length, page.charset, page.parsed.title
-                if inflated_short and outcome is Outcome.OK:
-                    outcome, reason, truncated = Outcome.TOO_LARGE, "length", "length"
-                elif error is not None and outcome is Outcome.OK:
-                    reason = "encoding"
+            page, inflated_short, error = self._read(came, kind, digest)
+            length = page.length
+            if page.parsed is not None:
+                charset, title = page.charset, page.parsed.title
                 noindex, nofollow = self._directives(page.parsed, came)
                 if not self._config.no_follow and not nofollow:
-                    links, fingerprints = self._outlinks(request, page, came, depth, refused)
-            elif came.header("Content-Encoding") is not None:
-                length = len(inflate(payload, came.header("Content-Encoding"), self.max_bytes).body)
+                    links, fingerprints = self._outlinks(request, page, page.parsed, came, depth, refused)
+            if inflated_short and outcome is Outcome.OK:
+                outcome, reason, truncated = Outcome.TOO_LARGE, "length", "length"
+            elif error is not None and outcome is Outcome.OK:
+                reason = "encoding"
         facts = Facts(
             outcome=outcome.code,
             status=status,
@@ -183,20 +183,27 @@ class PageMaker:
 
     # ------------------------------------------------------------------------------------------------- its steps
 
-    def _parse(self, came: Exchange, kind: Kind, digest: bytes) -> tuple[_Remembered, bool, str | None]:
-        """Body, charset, title and raw hrefs of a payload; those seen lately are remembered by digest."""
+    def _read(self, came: Exchange, kind: Kind, digest: bytes) -> tuple[_Remembered, bool, str | None]:
+        """A payload inflated and, if it is a page, parsed: (what it said, cut off at the limit, what went wrong).
+
+        Payloads seen lately are remembered by digest.
+        """
         known = self._parsed.get(digest)
         if known is not None:
             self._parsed.move_to_end(digest)
             return known, False, None
         inflated = inflate(came.payload, came.header("Content-Encoding"), self.max_bytes)
-        charset = decide(inflated.body, kind.charset)
-        parsed = parse_html(
-            to_utf8(inflated.body, charset),
-            media=self._config.media,
-            token=self._token,
-            skip_nofollow_links=self._config.skip_nofollow_links,
-        )
+        markup = parseable(kind.name, inflated.body) if inflated.body else None
+        parsed, charset = None, ""
+        if markup is not None:
+            charset = decide(inflated.body, kind.charset)
+            parsed = parse_html(
+                to_utf8(inflated.body, charset),
+                markup=markup,
+                media=self._config.media,
+                follow_nofollow_links=not self._config.skip_nofollow_links,
+                robots_token=self._token,
+            )
         page = _Remembered(parsed, charset, len(inflated.body))
         if not inflated.truncated and inflated.error is None:
             self._parsed[digest] = page
@@ -214,25 +221,31 @@ class PageMaker:
         return noindex, nofollow and self._config.obey_robots
 
     def _outlinks(
-        self, request: Request, page: _Remembered, came: Exchange, depth: int, refused: dict[str, int]
+        self,
+        request: Request,
+        page: _Remembered,
+        parsed: Parsed,
+        came: Exchange,
+        depth: int,
+        refused: dict[str, int],
     ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
         """Outlinks that the shards do not know yet as far as this process knows; one group or none."""
         if self._config.max_depth is not None and depth > self._config.max_depth:
-            if page.parsed.hrefs:
-                refused["depth"] = len(page.parsed.hrefs)
+            if parsed.hrefs:
+                refused["depth"] = len(parsed.hrefs)
             return (), ()
         base = CanonicalURL(request.url)
-        if page.parsed.base_href is not None:
+        if parsed.base_href is not None:
             try:
-                base = canonical(page.parsed.base_href, request.url, max_length=65_536)
+                base = canonical(parsed.base_href, request.url, max_length=65_536)
             except BadURL:
                 pass
-        hrefs = page.parsed.hrefs
+        hrefs = parsed.hrefs if not parsed.resources else [*parsed.hrefs, *parsed.resources]
         if came.header("Link") is not None:
             values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"link"]
             hrefs = [*hrefs, *link_header_targets(values)]
         before = dict(self._joiner.refused)
-        joined = self._joiner.join(base, hrefs, page.charset)
+        joined = self._joiner.join(base, hrefs, codec(page.charset))
         if self._joiner.refused != before:
             for why, count in self._joiner.refused.items():
                 if count > before.get(why, 0):

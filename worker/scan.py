@@ -37,54 +37,44 @@ def elements(page: bytes, *, media: bool) -> list[Element]:
     inert = 0  # the depth of templates: what they hold is not part of the page
     drawing = 0  # the depth of svg and math: their titles are not the page's
     tags = list(filter(None, (_MEDIA_TAGS if media else _TAGS)(page)))
-    if tags and page.endswith(tags[-1]) and _whole(tags[-1]) is None:
+    if tags and page.endswith(tags[-1]) and not _CLOSED.fullmatch(tags[-1]):
         tags.pop()  # the page ends inside this tag: the standard drops it, and its href may be half a URL
-    for tag in tags:
-        name = _name(tag)
-        if name == b"template":
+    for octets in tags:
+        tag = octets.decode("utf-8", "replace")
+        head = _NAME.match(tag)
+        name = head[0].lower() if head else ""
+        if name == "template":
             inert += 1
-        elif name == b"/template":
+        elif name == "/template":
             inert = max(0, inert - 1)
         elif inert:
             pass
-        elif name in (b"svg", b"math"):
-            drawing += not tag.endswith(b"/>")
-        elif name in (b"/svg", b"/math"):
+        elif name in ("svg", "math"):
+            drawing += not tag.endswith("/>")
+        elif name in ("/svg", "/math"):
             drawing = max(0, drawing - 1)
-        elif name in (b"title", b"style"):
-            if not drawing or name == b"style":
-                head, text = _split_raw(tag)
-                attributes = _attributes(head[len(name) :])
-                attributes[TEXT] = unescape(text) if name == b"title" else text
-                found.append((name.decode(), attributes))
+        elif name in _RAW_FOUND:
+            if drawing and name == "title":
+                continue
+            opening = _OPENING.match(tag)
+            end = opening.end() if opening else len(tag)
+            attributes = _attributes(tag[len(name) : end])
+            attributes[TEXT] = unescape(tag[end:]) if name == "title" else tag[end:]
+            found.append((name, attributes))
         else:
-            found.append((name.decode(), _attributes(tag[len(name) :])))
+            found.append((name, _attributes(tag[len(name) :])))
     return found
 
 
-def _name(tag: bytes) -> bytes:
-    end = _NAME_END.search(tag)
-    return (tag[: end.start()] if end else tag).lower()
-
-
-def _split_raw(tag: bytes) -> tuple[bytes, str]:
-    """`title lang=en>Some text` into the tag and its text."""
-    head = _RAW_HEAD.match(tag)
-    end = head.end() if head else len(tag)
-    return tag[:end], tag[end:].decode("utf-8", "replace")
-
-
-def _attributes(tag: bytes) -> dict[str, str | None]:
+def _attributes(tag: str) -> dict[str, str | None]:
     """The attributes of a tag without its name; of repeated ones the first."""
     attributes: dict[str, str | None] = {}
-    for name, quoted, apostrophed, bare in _ATTRIBUTE.findall(tag):
-        key = name.decode("utf-8", "replace").lower()
+    for name, value in _ATTRIBUTE.findall(tag):
+        key = name.lower()
         if key not in attributes:
-            value = quoted or apostrophed or bare
-            if b"&" in value:
-                attributes[key] = _REFERENCE.sub(_referred, value.decode("utf-8", "replace"))
-            else:
-                attributes[key] = value.decode("utf-8", "replace") or None
+            if value[:1] in ("'", '"'):
+                value = value[1:-1]
+            attributes[key] = (_REFERENCE.sub(_referred, value) if "&" in value else value) or None
     return attributes
 
 
@@ -140,18 +130,19 @@ def _script() -> bytes:
 
 def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> Callable[[bytes], list[bytes]]:
     """A function from a page to its tokens: a tag that is wanted as its text without the first `<`, else b""."""
-    raw = ("iframe", "noembed", "noframes", "style", "textarea", "title", "xmp")
-    letters = "".join(sorted({name[0] for name in (*wanted, *raw, "math", "plaintext", "script", "svg", "template")}))
-    plain_end = rb"/(?![mMsStT])[a-zA-Z0-9]++>"  # half of all tags; not those of the captured containers
-    some = f"(?=[/{letters}{letters.upper()}])".encode()
+    raw = {
+        name: _raw(name) for name in ("iframe", "noembed", "noframes", "style", "textarea", "title", "xmp")
+    }
+    raw["script"] = _script()
+    letters = "".join(sorted({name[0] for name in (*wanted, *raw, *_CONTAINERS, "plaintext")}))
+    plain_end = rb"/(?![mMsStT])[a-zA-Z0-9]++>"  # half of all tags; not those of the containers
     captured = [
-        *([_any(*wanted) + _BOUND + _REST] if wanted else []),
-        rb"/?" + _any("svg", "math", "template") + _BOUND + _REST,
-        *map(_raw, wanted_raw),
+        _any(*wanted) + _BOUND + _REST,
+        rb"/?" + _any(*_CONTAINERS) + _BOUND + _REST,
+        *(raw[name] for name in wanted_raw),
     ]
     skipped = [
-        *(_raw(name) for name in raw if name not in wanted_raw),
-        _script(),
+        *(raw[name] for name in raw if name not in wanted_raw),
         _spelt("plaintext") + _BOUND + _REST + rb"(?s:.*+)",
     ]
     others = [
@@ -159,20 +150,26 @@ def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> Callable
         _COMMENT,
         rb"[!?/][^>]*+(?:>|\Z)",
     ]
+    some = f"(?=[/{letters}{letters.upper()}])".encode()
     interesting = some + rb"(?:(" + rb"|".join(captured) + rb")|" + rb"|".join(skipped) + rb")"
     return re.compile(rb"<(?:" + rb"|".join([plain_end, interesting, *others]) + rb")").findall
 
 
+_CONTAINERS = ("math", "svg", "template")
+_RAW_FOUND = frozenset({"iframe", "script", "style", "title"})
 _ELEMENTS = ("a", "area", "base", "frame", "link", "meta")
-_MEDIA_ELEMENTS = ("audio", "embed", "image", "img", "input", "object", "script", "source", "track", "video")
+_MEDIA_ELEMENTS = ("audio", "embed", "image", "img", "input", "object", "source", "track", "video")
 
 _TAGS = _tokenizer(_ELEMENTS, ("iframe", "title"))
-_MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), ("iframe", "style", "title"))
+_MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), tuple(sorted(_RAW_FOUND)))
 
-_NAME_END = re.compile(rb"[" + _WS + rb"/>]")
-_RAW_HEAD = re.compile(rb"[a-zA-Z]++" + _REST)
+_CLOSED = re.compile(rb"[/a-zA-Z]++" + _REST.replace(rb"|\Z", b"") + rb"(?s:.*)")
+
+# The same once more in str, for what was captured: it is closed and valid, so the last alternatives are not needed.
+_NAME = re.compile(r"/?[a-zA-Z]+")
 _ATTRIBUTE = re.compile(
-    rb"([^" + _WS + rb"/>][^" + _WS + rb"/>=]*+)(?:[" + _WS + rb"]*+=[" + _WS + rb"]*+"
-    rb"(?:\"([^\"]*+)\"|'([^']*+)'|([^" + _WS + rb">\"'][^" + _WS + rb">]*+))?+)?+"
+    r"([^\t\n\f\r />][^\t\n\f\r />=]*+)"
+    r"(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+(\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)?+)?+"
 )
+_OPENING = re.compile(rf"[a-zA-Z]++(?:[\t\n\f\r /]++|{_ATTRIBUTE.pattern})*+>")
 _REFERENCE = re.compile(r"&(#[0-9]++;?|#[xX][0-9a-fA-F]++;?|[A-Za-z][A-Za-z0-9]*+;?)(=?)")

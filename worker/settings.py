@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from common.endpoints import is_loopback, parse
 from common.log import LogSettings
 from common.options import ALL_PRIVATE
 
@@ -38,17 +40,17 @@ class WorkerSettings:
     coord: str
     """`tcp://HOST:PORT` of shard 0's control socket."""
     key: str | None = field(default=None, repr=False)
-    """Text of a `WorkerKey`, known to be one. None: no CURVE, which only a coordinator on loopback
-    accepts."""
+    """Text of a `WorkerKey`, known to be one. None: no CURVE, which only a coordinator on this machine accepts."""
     procs: int = 1
     allow_private: tuple[str, ...] = ()
     """What this machine's owner allows, as `CrawlConfig.allow_private`; beyond loopback both must allow an
     address."""
     allow_code: bool = False
     """Whether code that the coordinator sends may run here."""
-    lock: str | None = None
-    """File that each process holds a shared lock on while it lives (PROTOCOL rule 12): `coord crawl` started
-    us."""
+    lock: Path | None = None
+    """File that each process holds a shared lock on while it lives (PROTOCOL rule 12): `coord crawl` started us."""
+    lifeline: int | None = None
+    """File descriptor that becomes readable when whoever started us is gone; then all leave at once."""
     quiet_start: bool = False
     """Say nothing when all is well: the coordinator on the same terminal does."""
     log: LogSettings = field(default_factory=LogSettings)
@@ -69,11 +71,11 @@ class WorkerSettings:
         return tuple(str(network) for network in dict.fromkeys(common))
 
     def _coordinator_is_local(self) -> bool:
-        host = self.coord.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return (
+            self.lock is not None
+            or self.coord.startswith("ipc://")
+            or is_loopback(parse(self.coord, "--coord")[0])
+        )
 
 
 def _networks(allowed: tuple[str, ...]) -> list[Network]:

@@ -131,6 +131,9 @@ class Supervisor:
         signals = (signal.SIGINT, signal.SIGTERM)
         for number in signals:
             loop.add_signal_handler(number, self._on_signal, number)
+        lifeline = self._settings.lifeline
+        if lifeline is not None:
+            loop.add_reader(lifeline, self._on_orphaned, lifeline)
         try:
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(self._end_all(), name="supervisor-end")
@@ -236,6 +239,14 @@ class Supervisor:
             _log.warning("worker.killed", processes=len(self._alive), why="second signal")
             for process in self._alive.values():
                 process.kill()
+
+    def _on_orphaned(self, lifeline: int) -> None:
+        """Whoever started us was killed: there is nobody left to work for."""
+        asyncio.get_running_loop().remove_reader(lifeline)
+        self._signalled = self._signalled or signal.SIGTERM
+        self._ending.set()
+        for process in self._alive.values():
+            process.kill()
 
     async def _end_all(self) -> None:
         """Once it is to end, see that every process does."""

@@ -16,6 +16,7 @@ from common import log
 from common.commandline import Command, Value, config_options, given_options, process_count, say
 from common.config import CrawlConfig, changes, changes_refused
 from common.configfile import kept, load
+from common.endpoints import parse
 from common.errors import UsageError
 from coordinator.directory import CrawlDirectory
 from coordinator.settings import CoordinatorSettings
@@ -124,7 +125,7 @@ def start(
     """
     if not listen.startswith("tcp://"):
         listen = f"tcp://{listen}"
-    _check_endpoint(listen)
+    parse(listen, "--listen")
     return _begin(
         seeds,
         out,
@@ -207,12 +208,6 @@ def _coordinate(settings: CoordinatorSettings) -> int:
     # Here, not above: the help of a command must not wait for all that a coordinator needs.
     import uvloop
 
-    from coordinator import app
+    from coordinator.app import run
 
-    return uvloop.run(app.run(settings))
-
-
-def _check_endpoint(listen: str) -> None:
-    host, colon, port = listen.removeprefix("tcp://").rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"--listen {listen}: expected tcp://ADDRESS:PORT, such as tcp://0.0.0.0:7777")
+    return uvloop.run(run(settings))

@@ -21,6 +21,7 @@ A request that is open is LEASED when an open lease holds it, else QUEUED; that 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgpack
@@ -29,8 +30,7 @@ from common.errors import StorageError
 from common.messages import Facts, Form, LeaseId, Request
 from common.outcome import OUTCOMES, Outcome
 
-_PACKER = msgpack.Packer(use_bin_type=True, autoreset=True)
-pack = _PACKER.pack
+pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 _OPEN = struct.Struct(">BBHHQ")
 _QUEUE_TAIL = struct.Struct(">BHHQ")
@@ -264,4 +264,4 @@ def pack_queued(request: Request) -> bytes:
 def as_request(row: tuple[Any, ...]) -> Request:
     """A request from the array that stands in queue and lease rows."""
     *plain, form = row
-    return Request(*plain, None if form is None else Form(*form))
+    return Request._make((*plain, None if form is None else Form(*form)))

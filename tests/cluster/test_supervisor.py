@@ -52,7 +52,7 @@ class Family:
         self._children: list[Child] = []
         self.parent: asyncio.subprocess.Process
 
-    async def start(self, procs: int) -> list[Child]:
+    async def start(self, procs: int, lifeline: int | None = None) -> list[Child]:
         path = self.folder / "s"
         self._server = await asyncio.start_unix_server(self._report, path)
         self.parent = await asyncio.create_subprocess_exec(
@@ -63,6 +63,8 @@ class Family:
             str(procs),
             "--lock",
             str(self.lock),
+            *([] if lifeline is None else ["--lifeline", str(lifeline)]),
+            pass_fds=[] if lifeline is None else [lifeline],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -146,6 +148,16 @@ async def test_nobody_outlives_a_killed_parent_not_even_with_a_frozen_loop(famil
         assert await one.says() == ""
         assert await other.says() == ""
         assert await family.ended() == -signal.SIGKILL
+
+
+async def test_nobody_outlives_whoever_started_the_parent(family: Family) -> None:
+    lifeline, held = os.pipe()
+    one, other = await family.start(2, lifeline)
+    os.close(lifeline)
+    os.close(held)
+    async with asyncio.timeout(1.0):
+        assert [await one.says(), await other.says()] == ["", ""]
+        assert await family.ended() == 3
 
 
 async def test_the_lock_tells_whether_local_workers_are_left(family: Family, tmp_path: Path) -> None:

@@ -110,14 +110,14 @@ def test_pieces_in_any_order_and_twice_become_one_record(tmp_path: Path) -> None
     some, files = outputs(), FileSink(tmp_path)
     pieces = [bytes([number]) * PIECE_BYTES for number in range(3)]
     for index in (2, 0, 1, 0):
-        files.keep_piece("k", index, pieces[index])
-    files.keep_piece("other", 0, b"x")
+        files.keep("k", index, pieces[index])
+    files.keep("other", 0, b"x")
     where = some.append("warc", [b"head", *(some.part("k", index) for index in range(3)), b"tail"], WALL)
     files.write(some.seal())
     body = (tmp_path / where.file).read_bytes()
     assert body == b"<info>" + b"head" + b"".join(pieces) + b"tail"
-    files.drop_pieces("k")
-    files.drop_pieces("k")
+    files.drop("k")
+    files.drop("k")
     assert [path.name for path in (tmp_path / sink.PARTS_FOLDER / "00").iterdir()] == ["other"]
     files.close()
     FileSink(tmp_path, shard=1).close()
@@ -130,7 +130,7 @@ def test_a_record_whose_pieces_are_missing_leaves_nothing_behind(tmp_path: Path)
     some, files = outputs(), FileSink(tmp_path)
     some.append("pages", [b"one\n"], WALL)
     files.write(some.seal())
-    files.keep_piece("k", 0, b"short")
+    files.keep("k", 0, b"short")
     for key in ("k", "none"):
         some.append("pages", [b"line\n"], WALL)
         some.append("warc", [b"head", some.part(key, 0)], WALL)
@@ -169,7 +169,8 @@ while True:
         assert sizes() == ends, (sizes(), ends)
         assert sink.room(directory) < 1 << 17
         if ballast.exists():
-            files.keep_piece("k", 0, piece)
+            files.keep("k", 0, piece)
+            assert files.has_waiting
             try:
                 files.write(batch)
                 sys.exit("room from nowhere")
@@ -177,11 +178,12 @@ while True:
                 pass
             ballast.unlink()
             files.write(batch)
+            assert not files.has_waiting
             ends.update(batch.ends)
             written.append((outputs.append("pages", [outputs.part("k", 0)], 1e9), piece))
             batch = outputs.seal()
             files.write(batch)
-            files.drop_pieces("k")
+            files.drop("k")
         else:
             written = written[:-2]
             break
@@ -240,6 +242,11 @@ def test_an_append_that_fails_half_way_is_cut_off_in_every_file_of_the_batch(tmp
     )
     assert run.stdout.startswith(f"{PAGES} may not grow"), run.stderr
     assert content(tmp_path) == {PAGES: b"x" * 90_000}
+
+
+@pytest.mark.parametrize("written", range(7))
+def test_what_the_kernel_left_of_a_write_is_exactly_what_is_written_next(written: int) -> None:
+    assert b"".join(sink._rest([b"ab", memoryview(b"cde"), b"f"], written)) == b"abcdef"[written:]
 
 
 def test_room_is_what_may_still_be_written(tmp_path: Path) -> None:

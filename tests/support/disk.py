@@ -186,15 +186,20 @@ class CrashableFiles:
         for append in begun:
             self._files[append.file].is_named = True
 
-    def keep_piece(self, key: str, index: int, body: bytes | memoryview) -> None:
+    def keep(self, key: str, index: int, body: bytes | memoryview) -> None:
         """See `Sink`."""
-        self._check("keep_piece")
+        self._check("keep")
         self._faults.step(f"keep of {key}", writes=False)
         self._parts.setdefault(key, {})[index] = bytes(body)
 
-    def drop_pieces(self, key: str) -> None:
+    @property
+    def has_waiting(self) -> bool:
+        """See `Sink`; here a piece always finds room."""
+        return False
+
+    def drop(self, key: str) -> None:
         """See `Sink`."""
-        self._check("drop_pieces")
+        self._check("drop")
         self._parts.pop(key, None)
 
     def close(self) -> None:

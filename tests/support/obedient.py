@@ -3,7 +3,7 @@
 It says who it is in one line of JSON; then it is told `exit N`, `raise`, `deafen` (SIGTERM is heard, said,
 and not obeyed) or `freeze` (the event loop stands still). The end of the connection is the end of the
 process, so a test waits for what happens and never sleeps. As a module it is the parent: `-m
-tests.support.obedient SOCKET PROCS [--lock FILE]`.
+tests.support.obedient SOCKET PROCS [--lock FILE] [--lifeline FD]`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from worker.settings import WorkerSettings
 
@@ -76,9 +77,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("socket")
     parser.add_argument("procs", type=int)
-    parser.add_argument("--lock")
+    parser.add_argument("--lock", type=Path)
+    parser.add_argument("--lifeline", type=int)
     given = parser.parse_args()
-    settings = WorkerSettings(coord=given.socket, procs=given.procs, lock=given.lock)
+    settings = WorkerSettings(coord=given.socket, procs=given.procs, lock=given.lock, lifeline=given.lifeline)
 
     async def supervise() -> int:
         return await Supervisor(settings, obey, follow_seconds=0.2, stop_seconds=1.0).run()

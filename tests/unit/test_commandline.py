@@ -45,7 +45,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["crawl", URL, "--out", "x", "--fail-on", "DSN"], "--fail-on: 'DSN' is unknown; did you mean DNS?"),
         (["crawl", URL, "--out", "x", "--procs", "many"], "--procs many: expected a number"),
         (["crawl", URL, "--out", "x", "--config", "no.toml"], "no.toml: No such file"),
-        (["start", "--out", "x", "--listen", "7777"], "--listen tcp://7777: expected tcp://ADDRESS:PORT"),
+        (["start", "--out", "x", "--listen", "7777"], "--listen tcp://7777: an address looks like tcp://"),
         (["start", "--out", "x", "--http", "7700x"], "--http '7700x': expected HOST:PORT"),
         (["status", "x"], "x does not exist"),
         (["status", "127.0.0.1:1"], "no coordinator answers at 127.0.0.1:1"),
@@ -70,8 +70,8 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(
     ("line", "said"),
     [
         (["start"], "which coordinator? give --coord"),
-        (["start", "--coord", "http://a:1"], "expected tcp://HOST:PORT"),
-        (["start", "--coord", "a"], "expected tcp://HOST:PORT"),
+        (["start", "--coord", "http://a:1"], "looks like tcp://192.0.2.7:7777"),
+        (["start", "--coord", "a"], "looks like tcp://192.0.2.7:7777"),
         (["start", "--coord", "a:1", "--key", "k"], "--key k: No such file"),
         (["start", "--coord", "a:1", "--key", "."], "--key .: Is a directory"),
         (["start", "--coord", "a:1", "--procs", "0"], "--procs 0: expected a number"),
@@ -194,6 +194,7 @@ def allowed(coord: str, ours: tuple[str, ...], asked: tuple[str, ...]) -> tuple[
 
 
 def test_beyond_loopback_a_private_address_needs_both_sides() -> None:
+    assert allowed("ipc:///tmp/s", (), ("all",)) == ("all",)
     local, remote = "tcp://127.0.0.1:7777", "tcp://10.0.0.7:7777"
     assert allowed(local, (), ("all",)) == ("all",)
     assert allowed("tcp://[::1]:7777", (), ("10.0.0.0/8",)) == ("10.0.0.0/8",)

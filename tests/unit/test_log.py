@@ -63,8 +63,23 @@ def test_below_the_level_nothing_is_said_and_later_settings_hold_for_older_logge
     ]
 
 
+def test_a_terminal_gets_a_line_and_the_file_the_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_log(LogSettings(file=tmp_path / "log"))
+    try:
+        raise ExceptionGroup("several", [ValueError("odd\x1b\n thing")])
+    except ExceptionGroup:
+        log.exception("broken", index=1)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "broken shard=1 index=1 error=" in err
+    assert "ValueError: odd" in err
+    assert "Traceback" in (tmp_path / "log").read_text()
+
+
 def test_a_traceback_stays_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up_log(LogSettings())
+    set_up_log(LogSettings(level=INFO))
     try:
         raise ValueError("odd\x1b")
     except ValueError:

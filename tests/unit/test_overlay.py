@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -108,6 +111,31 @@ def test_a_scan_reads_on_in_the_store_when_pending_deletes_empty_its_first_page(
         overlay.delete(b"q%05d" % number)
     assert [key for key, _ in overlay.scan(b"q", b"r", 3)] == [b"q04990", b"q04991", b"q04992"]
     assert len(overlay.scan(b"q", b"r", 1 << 30)) == 10
+
+
+@given(seed=st.integers(0, 1 << 16), limit=st.sampled_from([1, 15, 16, 17, 100, 1 << 30]))
+def test_a_scan_over_many_pages_of_many_changes_gives_each_row_once_and_in_order(
+    seed: int, limit: int
+) -> None:
+    random = Random(seed)
+    model = {b"q%03d" % random.randrange(1000): b"stored" for _ in range(300)}
+    store = CrashableStore(model)
+    overlay = Overlay(store)
+    for name in (b"sealed", b"pending"):
+        for _ in range(random.choice([3, 300])):
+            key = b"q%03d" % random.randrange(1000)
+            if random.random() < 0.7:
+                overlay.delete(key)
+                model.pop(key, None)
+            else:
+                overlay.put(key, name)
+                model[key] = name
+        if name == b"sealed":
+            overlay.seal()
+    assert (
+        overlay.scan(b"q100", b"q900", limit)
+        == sorted((key, row) for key, row in model.items() if b"q100" <= key < b"q900")[:limit]
+    )
 
 
 class CountingStore(CrashableStore):

@@ -163,6 +163,7 @@ def test_a_stop_says_that_nothing_is_lost_and_how_to_go_on() -> None:
     assert "9,000 URLs in all" in text
     assert "3,860 URLs still queued" in text
     assert "coord crawl --out crawl1" in text
+    assert "No seed" not in progress.summary(replace(stopped, outcomes={})).plain
     assert "Exit code 3: stopped before the end; nothing is lost" in text
 
 

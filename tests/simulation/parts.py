@@ -1,0 +1,55 @@
+"""What a simulated cluster is built of. A planted fault exchanges one of these parts for a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coordinator.crawl import Crawl
+from coordinator.outputs import OutputBatch
+from coordinator.shard import Instruction, Shard
+from tests.support.disk import CrashableFiles, CrashableStore
+from worker.agent import Agent
+
+
+class Parts:
+    """The real ones."""
+
+    agent: type[Agent] = Agent
+    shard: type[Shard] = Shard
+    crawl: type[Crawl] = Crawl
+    same_identity = False
+    """A worker process takes its machine's name for its session."""
+
+    def may_write(self, agent: Agent, lease: int, now: float) -> bool:
+        """What the fetcher asks just before it writes."""
+        return agent.may_write(lease, now)
+
+    def covers(self, agent: Agent, fingerprint: bytes, depth: int) -> bool:
+        """What the page maker asks before it sends a link."""
+        return agent.sent.covers(fingerprint, depth)
+
+    def write_outputs(self, files: CrashableFiles, batch: OutputBatch) -> None:
+        """How a shard's shell makes output bytes durable."""
+        files.write(batch)
+
+    def write_rows(self, store: CrashableStore, rows: Mapping[bytes, bytes | None]) -> None:
+        """How a shard's shell makes rows durable."""
+        store.stage(rows)
+        store.sync()
+
+    def too_early(self, instruction: Instruction) -> bool:
+        """Whether the shell carries out an instruction of a commit before the commit."""
+        return False
+
+    def wall_left(self, wall: float) -> float:
+        """What a shard reads from the clock on the wall."""
+        return wall
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A deliberate fault: `rule` of PROTOCOL.md that it breaks, the parts that break it."""
+
+    rule: str
+    parts: type[Parts]

@@ -1,0 +1,204 @@
+"""A web with ground truth: every page, what it answers, where it leads, and what a crawl of it has to find.
+
+It keeps the sites' own access log: when each request arrived, and when its answer had been sent or was cut off. The
+promise about politeness is checked against that, never against what a shard or a worker believes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha1
+from random import Random
+
+from common.outcome import Outcome, State
+from common.url import CanonicalURL, authority, host_key
+
+DENIED = "/private/"
+"""What every robots.txt with rules forbids."""
+
+UNWANTED = "unwanted"
+"""What the crawl's --deny names."""
+
+
+@dataclass(slots=True)
+class Page:
+    """One URL of the web, and what it answers."""
+
+    url: CanonicalURL
+    status: int
+    links: tuple[CanonicalURL, ...] = ()
+    target: CanonicalURL | None = None
+    """Where it redirects to."""
+    failures: int = 0
+    """So many fetches fail before it answers."""
+    failure: Outcome = Outcome.TIMEOUT
+    """How they fail; SERVER_ERROR is an answer with status 500."""
+    size: int = 100
+    content: str = ""
+    """Pages with the same content have the same digest."""
+    seconds: float = 0.1
+    """How long its answer takes."""
+    arrivals: int = 0
+
+    @property
+    def digest(self) -> bytes:
+        """Of its payload."""
+        return sha1((self.content or self.url).encode()).digest()
+
+
+@dataclass(slots=True)
+class Site:
+    """One authority."""
+
+    authority: str
+    dead: Outcome | None = None
+    """Every connection fails like this."""
+    robots: bytes | None = None
+    """Its robots.txt; None: 404."""
+    robots_failures: int = 0
+    """So many fetches of robots.txt are answered 503."""
+    crawl_delay: float = 0.0
+    robots_arrivals: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request in the log. Times: true seconds. `over` None: still under way."""
+
+    url: str
+    host: str
+    who: str
+    arrived: float
+    over: float | None = None
+    left_out: bool = False
+    """Cut off where no site can tell when it ended; not compared with later requests."""
+    is_robots: bool = False
+    lost: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether its process is frozen and past its lease: it will be cut off, but nobody can say when."""
+
+
+class Web:
+    """All pages and sites."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.sites: dict[str, Site] = {}
+        self.log: dict[str, list[Exchange]] = {}
+
+    def add(self, page: Page) -> None:
+        """Put a page into the web, and its site if it is the first."""
+        self.pages[page.url] = page
+        place = authority(page.url)
+        if place not in self.sites:
+            self.sites[place] = Site(place)
+
+    def site(self, url: str) -> Site:
+        """The site of a URL, which may be one that is not there."""
+        return self.sites.setdefault(authority(CanonicalURL(url)), Site(authority(CanonicalURL(url))))
+
+    def page(self, url: str) -> Page:
+        """The page at a URL; a 404 if there is none."""
+        return self.pages.get(url) or Page(CanonicalURL(url), 404)
+
+    def arrive(self, url: str, who: str, now: float, *, is_robots: bool) -> Exchange:
+        """A request reaches the site."""
+        host = host_key(CanonicalURL(url))
+        exchange = Exchange(url, host, who, now, is_robots=is_robots)
+        self.log.setdefault(host, []).append(exchange)
+        return exchange
+
+    def truth(self, seeds: tuple[CanonicalURL, ...], *, obey: bool, wanted: Callable[[str], bool]) -> dict[str, State]:
+        """Every request that a crawl from these seeds has to admit, with the state in which it has to end."""
+        states: dict[str, State] = {}
+        open_ = deque(seeds)
+        while open_:
+            url = open_.popleft()
+            if url in states:
+                continue
+            site, page = self.site(url), self.page(url)
+            found: list[CanonicalURL] = []
+            if site.dead is not None:
+                states[url] = State.FAILED
+            elif obey and site.robots_failures >= 5:
+                states[url] = State.FAILED
+            elif obey and site.robots is not None and DENIED in url:
+                states[url] = State.EXCLUDED
+            else:
+                states[url] = State.FETCHED
+                if page.target is not None:
+                    found.append(page.target)
+                elif page.status == 200:
+                    found += page.links
+            open_ += [link for link in found if link not in states and wanted(link)]
+        return states
+
+
+def make_web(random: Random, *, hosts: int, pages: int, retries: int, big: bool) -> tuple[Web, tuple[CanonicalURL, ...]]:
+    """A random web, and the seeds to crawl it from."""
+    web = Web()
+    names = [f"h{number}.test" for number in range(hosts)]
+    places = {name: [f"https://{name}"] for name in names}
+    for name in names:
+        if random.random() < 0.2:
+            places[name].append(f"http://{name}:8080")
+    urls: list[CanonicalURL] = []
+    for name in names:
+        for number in range(random.randint(1, 2 * pages)):
+            folder = DENIED if random.random() < 0.1 else f"/{UNWANTED}/" if random.random() < 0.05 else "/"
+            urls.append(CanonicalURL(random.choice(places[name]) + f"{folder}p{number}"))
+    urls = list(dict.fromkeys(urls))
+    troubles = {name: 4 for name in names}
+    for url in urls:
+        web.add(_page(random, url, urls, retries, troubles))
+    if big:
+        page = web.pages[random.choice(urls)]
+        page.size = random.choice(((1 << 20) + 5, (2 << 20) + 77))
+    for place in list(web.sites):
+        _furnish(random, web.sites[place])
+    seeds = tuple(random.sample(urls, min(len(urls), random.randint(1, 4))))
+    return web, seeds
+
+
+def _page(random: Random, url: CanonicalURL, urls: list[CanonicalURL], retries: int, troubles: dict[str, int]) -> Page:
+    kind = random.random()
+    page = Page(url, 200, seconds=random.choice((0.01, 0.1, 0.5, 3.0)))
+    if kind < 0.07:
+        target = random.choice(urls)
+        if target != url:
+            page.status, page.target = 302, target
+            return page
+    elif kind < 0.12:
+        page.status = 404
+        return page
+    elif kind < 0.15:
+        page.status = 500
+        return page
+    elif kind < 0.25 and retries:
+        page.failures = random.randint(1, retries)
+        page.failure = random.choice((Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.RESET))
+        if page.failure is not Outcome.SERVER_ERROR:
+            name = host_key(url)
+            page.failures = min(page.failures, troubles[name])
+            troubles[name] -= page.failures
+    if random.random() < 0.2:
+        page.content = f"the same everywhere {random.randint(0, 2)}"
+    page.size = random.choice((10, 300, 1500))
+    near = [other for other in urls if host_key(other) == host_key(url)]
+    chosen = random.choices(near, k=random.randint(0, 4)) + random.choices(urls, k=random.randint(0, 4))
+    page.links = tuple(dict.fromkeys(chosen))
+    return page
+
+
+def _furnish(random: Random, site: Site) -> None:
+    kind = random.random()
+    if kind < 0.03:
+        site.dead = random.choice((Outcome.REFUSED, Outcome.DNS))
+    elif kind < 0.4:
+        site.robots = f"User-agent: *\nDisallow: {DENIED}\n".encode()
+        if random.random() < 0.3:
+            site.crawl_delay = random.choice((0.5, 2.0, 3.0))
+            site.robots += f"Crawl-delay: {site.crawl_delay}\n".encode()
+    if kind > 0.9:
+        site.robots_failures = random.choice((1, 2, 3))

@@ -1,0 +1,383 @@
+"""A worker machine: the real agent in a process that fetches from the simulated web, crashes, freezes and returns.
+
+Its shell stands in for worker/app.py and keeps what that promises: it waits until `at`, connects, asks `may_write`
+just before the request is written, breaks off what the agent aborts, and tells when a fetch let go of its host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common import messages as m
+from common import wire
+from common.config import CrawlConfig
+from common.messages import Flag, LinkGroup, Request
+from common.outcome import Outcome
+from common.scope import Scope
+from common.url import CanonicalURL, fingerprint
+from tests.simulation.web import DENIED, Exchange, Page
+from tests.simulation.world import Plan
+from worker import agent as core
+from worker.agent import Agent
+from worker.visit import Fetch, FetchRobots
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+HANDSHAKES = (0.001, 0.05, 0.05, 0.4, 3.0)
+"""Seconds to look up and connect; drawn for each fetch."""
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """One fetch under way in a process."""
+
+    step: Fetch | FetchRobots
+    plan: Plan | None = None
+    exchange: Exchange | None = None
+    gone: bool = False
+
+
+class Process:
+    """One start of a worker process."""
+
+    def __init__(self, machine: Machine, session: bytes, replaces: tuple[bytes, ...], agent: type[Agent]) -> None:
+        self.machine = machine
+        self.session = session
+        self.name = f"{machine.name}/{session.hex()[:6]}"
+        self._cluster = machine.cluster
+        self._world = machine.cluster.world
+        self.agent = agent(
+            session,
+            replaces=replaces,
+            host=machine.name,
+            pid=1,
+            index=0,
+            local=False,
+            now=self.clock(),
+            max_lanes=1 << 20,
+        )
+        self._tasks: dict[int, list[Task]] = {}
+        self._alarm: Plan | None = None
+        self._backlog: list[Callable[[], None]] = []
+        self.frozen = False
+        self.dead = False
+        self.config: CrawlConfig | None = None
+        self._scope: Scope | None = None
+        self._seed = 0
+
+    def clock(self) -> float:
+        """This machine's monotonic clock."""
+        return self._world.now + self.machine.offset
+
+    def begin(self) -> None:
+        """The process runs."""
+        self._handle(core.Woken())
+
+    def receive(self, shard: int, frames: list[bytes]) -> None:
+        """Frames from a shard are there to be read."""
+
+        def read() -> None:
+            message, _ = wire.decode(frames, m.TO_WORKER)
+            self._handle(core.Arrived(shard, message))  # type: ignore[arg-type]  # decode gives one of TO_WORKER
+
+        self.run(read)
+
+    def run(self, action: Callable[[], None]) -> None:
+        """Let this process do something now, or when it is thawed, or never."""
+        if self.dead:
+            return
+        if self.frozen:
+            self._backlog.append(action)
+        else:
+            action()
+
+    def freeze(self) -> None:
+        """SIGSTOP: the clock goes on, nothing else does."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """SIGCONT: everything that waits happens at once, in any order."""
+        self.frozen = False
+        backlog, self._backlog = self._backlog, []
+        self._world.random.shuffle(backlog)
+        for action in backlog:
+            if self.dead:
+                return
+            action()
+
+    def die(self) -> None:
+        """SIGKILL, or the end. The sites see every connection close."""
+        self.dead = True
+        for tasks in self._tasks.values():
+            for task in tasks:
+                self._break_off(task)
+        self._tasks = {}
+
+    def leave(self) -> None:
+        """SIGTERM."""
+        self.run(lambda: self._handle(core.Leaving()))
+
+    # ------------------------------------------------------------------------------------------------ the shell
+
+    def _handle(self, event: core.Event) -> None:
+        if self.dead:
+            return
+        for instruction in self.agent.handle(event, self.clock()):
+            self._carry_out(instruction)
+        if self.dead:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        at = self.agent.next_wakeup() - self.machine.offset
+        self._alarm = self._world.at(at, lambda: self.run(lambda: self._handle(core.Woken())))
+        self._cluster.checks.process(self)
+
+    def _carry_out(self, instruction: core.Instruction) -> None:
+        match instruction:
+            case core.Post(shard, message, _, body):
+                self._cluster.to_shard(self, shard, message, body)
+            case Fetch() | FetchRobots():
+                task = Task(instruction)
+                self._tasks.setdefault(instruction.lease, []).append(task)
+                task.plan = self._later(instruction.at - self.clock(), lambda: self._connect(task))
+            case core.Abort(lease):
+                self._world.tell(self.name, "aborts", m.lease_name(m.LeaseId(lease)))
+                for task in self._tasks.pop(lease, []):
+                    self._break_off(task)
+            case core.Connect():
+                pass
+            case core.Configure(config, scope, seed):
+                self.config, self._scope, self._seed = config, scope, seed
+            case core.Rescoped(scope):
+                self._scope = scope
+            case core.Exit(finished, reason):
+                self._world.tell(self.name, "exits", f"finished={finished} {reason or ''}")
+                self.die()
+                self.machine.exited(finished)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> Plan:
+        return self._world.after(max(0.0, seconds), lambda: self.run(action))
+
+    def _break_off(self, task: Task) -> None:
+        task.gone = True
+        if task.plan is not None:
+            task.plan.cancel()
+        exchange = task.exchange
+        if exchange is not None and exchange.over is None:
+            exchange.left_out = exchange.lost()
+            exchange.over = self._world.now
+            self._world.tell("web", "is left", exchange.url)
+
+    def _settle(self, task: Task) -> None:
+        tasks = self._tasks.get(task.step.lease, [])
+        if task in tasks:
+            tasks.remove(task)
+
+    # ------------------------------------------------------------------------------------------------- fetching
+
+    def _connect(self, task: Task) -> None:
+        task.plan = self._later(self._world.random.choice(HANDSHAKES), lambda: self._write(task))
+
+    def _write(self, task: Task) -> None:
+        if task.gone:
+            return
+        step, now = task.step, self.clock()
+        if not self._cluster.parts.may_write(self.agent, step.lease, now):
+            self._settle(task)
+            self._not_sent(step, now)
+            return
+        random = self._world.random
+        if isinstance(step, FetchRobots):
+            self._write_robots(task, step)
+            return
+        web, url = self._cluster.web, step.request.url
+        site, page = web.site(url), web.page(url)
+        if site.dead is not None:
+            self._settle(task)
+            self._handle(core.Fetched(step.lease, step.ordinal, failed(site.dead), now))
+            return
+        seconds = page.seconds * random.uniform(0.5, 2.0)
+        if random.random() < self._cluster.slow_pages:
+            seconds += random.uniform(0.0, 15.0)
+        page.arrivals += 1
+        fails = page.arrivals <= page.failures
+        task.exchange = self._arrive(task, url, is_robots=False)
+
+        def over() -> None:
+            self._sent(task, lambda: self._fetched(task, step, page, fails))
+
+        task.plan = self._world.after(seconds, over)
+
+    def _arrive(self, task: Task, url: str, *, is_robots: bool) -> Exchange:
+        exchange = self._cluster.web.arrive(url, self.name, self._world.now, is_robots=is_robots)
+        self._world.tell(self.name, "fetches", f"{url} in {m.lease_name(m.LeaseId(task.step.lease))}")
+        self._cluster.checks.arrival(exchange)
+        visit = self.agent._visits.get(task.step.lease)  # noqa: SLF001  # the shell's own knowledge is too coarse
+        if visit is not None:
+            exchange.lost = lambda: self.frozen and visit.deadline <= self.clock()
+        return exchange
+
+    def _sent(self, task: Task, then: Callable[[], None]) -> None:
+        """The site has sent its whole answer; the process reads it now, or when it is thawed."""
+        exchange = task.exchange
+        assert exchange is not None
+        if exchange.over is None:
+            exchange.over = self._world.now
+            exchange.left_out = exchange.lost()
+        self.run(then)
+
+    def _fetched(self, task: Task, step: Fetch, page: Page, fails: bool) -> None:
+        if task.gone:
+            return
+        self._settle(task)
+        now = self.clock()
+        if fails and page.failure is not Outcome.SERVER_ERROR:
+            self._handle(core.Fetched(step.lease, step.ordinal, failed(page.failure), now))
+            return
+        self._handle(core.Fetched(step.lease, step.ordinal, self._report(step.request, page, fails), now))
+
+    def _report(self, request: Request, page: Page, fails: bool) -> core.Report:
+        """What worker/page.py would make of the answer."""
+        assert self.config is not None and self._scope is not None
+        status = 500 if fails else page.status
+        outcome = outcome_of(status)
+        links: tuple[LinkGroup, ...] = ()
+        fingerprints: list[bytes] = []
+        refused: dict[str, int] = {}
+        depth = request.depth + 1
+        if outcome is Outcome.OK:
+            urls = []
+            for url in page.links:
+                rule = self._scope.refusal(url)
+                if rule is not None:
+                    refused[rule] = refused.get(rule, 0) + 1
+                    continue
+                mark = fingerprint(url, self._seed)
+                if not self._cluster.parts.covers(self.agent, mark, depth):
+                    urls.append(url)
+                    fingerprints.append(mark)
+            if urls:
+                links = (LinkGroup(request.url, request.seed, depth, 0, 0, tuple(urls), None),)
+        elif outcome is Outcome.REDIRECT and page.target is not None:
+            depth = request.depth
+            flags = request.flags & int(Flag.SEED)
+            links = (
+                LinkGroup(request.url, request.seed, depth, request.hops + 1, flags, (page.target,), None),
+            )
+        asked = f"request {request.url}\n".encode()
+        answered = f"response {request.url} {status}\n".encode().ljust(page.size, b".")
+        facts = m.Facts(
+            outcome.code, status, None, None, page.target, "text/html", "utf-8", page.size, page.size,
+            page.digest if not fails else None, request.url, False, None, None, 1.0e9, int(page.seconds * 1000),
+            "192.0.2.1", None,
+        )  # fmt: skip
+        return core.Report(
+            facts,
+            links,
+            tuple(fingerprints),
+            depth,
+            tuple(refused.items()),
+            None,
+            b"HTTP/1.1 %d OK\r\nContent-Type: text/html\r\n\r\n" % status,
+            asked,
+            answered,
+        )
+
+    def _not_sent(self, step: Fetch | FetchRobots, now: float) -> None:
+        self._world.tell(self.name, "holds back", m.lease_name(m.LeaseId(step.lease)))
+        if isinstance(step, Fetch):
+            self._handle(core.Fetched(step.lease, step.ordinal, None, now))
+        else:
+            self._robots_done(step, "", None, None, sent=False)
+
+    def _write_robots(self, task: Task, step: FetchRobots) -> None:
+        site = self._cluster.web.site(step.authority + "/")
+        if site.dead is not None:
+            self._settle(task)
+            self._robots_done(step, site.dead.value, None, None)
+            return
+        site.robots_arrivals += 1
+        fails = site.robots_arrivals <= site.robots_failures
+        task.exchange = self._arrive(task, step.authority + "/robots.txt", is_robots=True)
+
+        def read() -> None:
+            if task.gone:
+                return
+            self._settle(task)
+            if fails:
+                self._robots_done(step, Outcome.ROBOTS_UNREACHABLE.value, 503, None)
+            elif site.robots is None:
+                self._robots_done(step, "allow", 404, None)
+            else:
+                self._robots_done(step, "rules", 200, site.robots)
+
+        seconds = self._world.random.choice((0.01, 0.1, 1.0))
+        task.plan = self._world.after(seconds, lambda: self._sent(task, read))
+
+    def _robots_done(
+        self, step: FetchRobots, word: str, status: int | None, text: bytes | None, *, sent: bool = True
+    ) -> None:
+        record = b"" if status is None else f"response {step.authority}/robots.txt {status}\n".encode()
+        self._handle(
+            core.RobotsFetched(step.lease, step.authority, word, status, None, text, record, 0, self.clock(), sent)
+        )
+
+
+class Machine:
+    """A worker machine: a process, and the supervisor that starts it again."""
+
+    def __init__(self, cluster: Cluster, index: int) -> None:
+        self.cluster = cluster
+        self.name = f"w{index}"
+        self.offset = cluster.world.random.uniform(0.0, 1e6)
+        self.process: Process | None = None
+        self.finished = False
+        self._dead: list[bytes] = []
+
+    def start(self) -> None:
+        """Start a process, unless one runs or the crawl is finished."""
+        if self.process is not None or self.finished:
+            return
+        session = self.cluster.world.random.randbytes(16)
+        if self.cluster.parts.same_identity:
+            session = self.name.encode().ljust(16, b"=")
+        self.process = Process(self, session, tuple(self._dead[-8:]), self.cluster.parts.agent)
+        self.cluster.processes[session] = self.process
+        self.cluster.world.tell(self.name, "starts", self.process.name)
+        self.process.begin()
+
+    def crash(self, *, whole: bool) -> None:
+        """kill -9 of the process; `whole`: the machine goes with its supervisor, and nobody tells of the death."""
+        if self.process is None:
+            return
+        self.cluster.world.tell(self.name, "crashes", f"{self.process.name} whole={whole}")
+        self.process.die()
+        self._dead = [] if whole else [*self._dead, self.process.session]
+        if whole:
+            self.offset = self.cluster.world.random.uniform(0.0, 1e6)
+        self.process = None
+
+    def exited(self, finished: bool) -> None:
+        """The process left by itself."""
+        self.process = None
+        self.finished = self.finished or finished
+
+
+def failed(outcome: Outcome) -> core.Report:
+    """As worker/page.py reports a fetch without an answer."""
+    return core.Report(m.Facts(outcome.code, None, "simulated", None, *[None] * 7, False, *[None] * 6))
+
+
+def outcome_of(status: int) -> Outcome:
+    """Of an answer with this status."""
+    if status < 300:
+        return Outcome.OK
+    if status < 400:
+        return Outcome.REDIRECT
+    return Outcome.CLIENT_ERROR if status < 500 else Outcome.SERVER_ERROR
+
+
+__all__ = ["DENIED", "Machine", "Process", "failed"]
