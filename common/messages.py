@@ -69,19 +69,26 @@ Word = Annotated[str, Size(255)]
 Prose = Annotated[str, Size(4096)]
 
 
-def lease_id(epoch: int, counter: int) -> LeaseId:
-    """The id of the `counter`-th lease of a shard's `epoch`: unique over restarts (rule 5)."""
-    return LeaseId(epoch << 32 | counter)
+def lease_id(epoch: int, counter: int, shard: int = 0) -> LeaseId:
+    """The id of the `counter`-th lease of a shard's `epoch`: unique over restarts (rule 5), and over shards, since a
+    worker keeps the leases of all shards in one table."""
+    return LeaseId(shard << 56 | epoch << 32 | counter)
 
 
 def lease_epoch(lease: LeaseId) -> int:
     """The shard's epoch in which the lease was made."""
-    return lease >> 32
+    return lease >> 32 & 0xFFFFFF
+
+
+def lease_shard(lease: LeaseId) -> int:
+    """The shard that lent it."""
+    return lease >> 56
 
 
 def lease_name(lease: LeaseId) -> str:
-    """For people: `3:81` is the 81st lease of epoch 3."""
-    return f"{lease >> 32}:{lease & 0xFFFFFFFF}"
+    """For people: `3:81` is the 81st lease of epoch 3; `s1/3:81` that of shard 1."""
+    shard = lease_shard(lease)
+    return f"{f's{shard}/' if shard else ''}{lease_epoch(lease)}:{lease & 0xFFFFFFFF}"
 
 
 class Phase(IntEnum):
@@ -231,23 +238,23 @@ class Facts(NamedTuple):
     """What one try came to: the part of a line of `pages` that a worker knows. None means what null means there."""
 
     outcome: U16
-    status: U16 | None
-    reason: Word | None
-    error: Prose | None
-    redirect_to: Url | None
-    content_type: Word | None
-    charset: Word | None
-    length: U64 | None
-    wire_length: U64 | None
-    digest: Annotated[bytes, Size(20)] | None
-    title: Annotated[str, Size(512)] | None
-    noindex: bool
-    etag: Prose | None
-    last_modified: Word | None
-    fetched_at: Seconds | None
-    elapsed_ms: U32 | None
-    ip: Word | None
-    truncated: Word | None
+    status: U16 | None = None
+    reason: Word | None = None
+    error: Prose | None = None
+    redirect_to: Url | None = None
+    content_type: Word | None = None
+    charset: Word | None = None
+    length: U64 | None = None
+    wire_length: U64 | None = None
+    digest: Word | None = None
+    title: Annotated[str, Size(512)] | None = None
+    noindex: bool = False
+    etag: Prose | None = None
+    last_modified: Word | None = None
+    fetched_at: Seconds | None = None
+    elapsed_ms: U32 | None = None
+    ip: Word | None = None
+    truncated: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,10 +487,14 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class CapSet:
-    """The cap with this number is durable; `charged` requests were lent at least once."""
+    """`cap` is in force and durable, with the highest number so far; `charged` requests were lent at least once.
+
+    Numbers outlive a start of control: one that is told of a higher number than its own goes on from there.
+    """
 
     number: U64
     shard: U16
+    cap: U64 | None
     charged: U64
 
 

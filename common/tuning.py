@@ -31,11 +31,11 @@ class Tuning:
         why="six tries within a lease",
     )
     commit_interval: float = option(
-        0.02,
+        0.05,
         SECONDS,
         "tuning",
         help="time a shard collects pages and links before it makes them durable together",
-        why="an fsync costs some milliseconds: 50 a second leave the disk time to work",
+        why="an fsync costs some milliseconds: 20 a second leave the disk time to work",
     )
     commit_bytes: int = option(
         8 << 20,
@@ -52,21 +52,6 @@ class Tuning:
         help="shard processes of the coordinator",
         why="one feeds about ten worker cores",
     )
-    lease_urls: int = option(
-        100,
-        whole(),
-        "tuning",
-        help="most URLs in one lease",
-        why="without a delay batches pay; with one, a lease holds only what its time allows",
-    )
-    leases_per_worker: int = option(
-        512,
-        whole(),
-        "tuning",
-        wire=True,
-        help="most leases one worker process holds at once",
-        why="half as many hosts as a process has fetches in flight: memory",
-    )
     unacknowledged_pages: int = option(
         512,
         whole(),
@@ -82,14 +67,6 @@ class Tuning:
         wire=True,
         help="bytes of records a worker process may hold unacknowledged",
         why="about 4,000 compressed pages, or a few large ones",
-    )
-    piece_bytes: int = option(
-        1 << 20,
-        above_zero(BYTES),
-        "tuning",
-        wire=True,
-        help="largest piece in which a record travels",
-        why="the contract: above 1 MiB in pieces of at most that",
     )
     sent_links: int = option(
         1 << 20,

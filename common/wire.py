@@ -84,11 +84,11 @@ class _Bad(Exception):
     """A value that its field does not take; says what came and what was expected."""
 
 
-def _exactly(kind: type, high: int | None) -> _Check:
+def _exactly(kind: type[str] | type[bytes], high: int) -> _Check:
     def check(value: Any) -> Any:
         if type(value) is not kind:
             raise _Bad(f"{type(value).__name__}, {kind.__name__} expected")
-        if high is not None and len(value) > high:
+        if len(value) > high:
             raise _Bad(f"length {len(value)}, at most {high}")
         return value
 

@@ -51,6 +51,9 @@ FOLLOW_SECONDS = 6.0
 
 STATUS_SECONDS = 0.25
 
+SUMMARY_SECONDS = 10.0
+"""Between two versions of summary.json: what `coord status` says when this process was killed."""
+
 log = get_logger("coordinator.app")
 
 
@@ -92,6 +95,7 @@ class Coordinator:
         self._reason = ""
         self._begun = clock.now()
         self._worker_command = ""
+        self._next_summary = 0.0
 
     # -------------------------------------------------------------------------------------------------- the run
 
@@ -255,6 +259,9 @@ class Coordinator:
                 self._to_shard(instruction)
             self._check_limits(now)
             self._show()
+            if now >= self._next_summary:
+                self._next_summary = now + SUMMARY_SECONDS
+                self._directory.write_summary(self.status().to_json())
             await asyncio.sleep(STATUS_SECONDS)
 
     async def _mind_workers(self, local: LocalWorkers) -> None:

@@ -70,13 +70,13 @@ class Crawl:
         idle rest taken back (rule 16); the messages are made for that.
         """
         self._cap_number += 1
-        share = None if self._budget is None else -(-self._budget // self._shards)
-        return [ToShard(shard, Cap(self._cap_number, share)) for shard in range(self._shards)]
+        return [ToShard(shard, Cap(self._cap_number, self._share(shard))) for shard in range(self._shards)]
 
     def source_opened(self) -> None:
         """Somebody begins to read seeds: the crawl cannot be over until they are durable."""
         self._sources += 1
         self._round += 1
+        self._waiting = False
         if self.stage in (Stage.FINISHED, Stage.CLOSING):
             self.stage = Stage.RUNNING
 
@@ -107,11 +107,24 @@ class Crawl:
             case Closed():
                 return self._shard_closed(message, now)
             case CapSet():
-                return []
+                return self._cap_set(message)
 
     def set_cap(self, budget: int | None) -> list[Instruction]:
         """Another budget; a greater one lets a crawl that it held go on."""
         self._budget = budget
+        return self.begin()
+
+    def _share(self, shard: int) -> int | None:
+        """What a shard gets of the budget; all shares together are the budget."""
+        if self._budget is None:
+            return None
+        return self._budget * (shard + 1) // self._shards - self._budget * shard // self._shards
+
+    def _cap_set(self, answer: CapSet) -> list[Instruction]:
+        """A shard that was given a cap before this start of control holds on to it until a higher number comes."""
+        if answer.number < self._cap_number or answer.cap == self._share(answer.shard):
+            return []
+        self._cap_number = answer.number
         return self.begin()
 
     def _poll(self, now: float) -> list[Instruction]:
@@ -124,7 +137,7 @@ class Crawl:
         return [ToShard(shard, Poll(self._round)) for shard in range(self._shards)]
 
     def _report(self, report: Report, now: float) -> list[Instruction]:
-        if report.round != self._round:
+        if report.round != self._round or not self._waiting or self.stage is Stage.CLOSING:
             return []
         self.reports[report.shard] = report
         if len(self.reports) < self._shards:

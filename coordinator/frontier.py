@@ -23,11 +23,12 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha1
 
+from common.config import HostPolicy
 from common.errors import StorageError
 from common.messages import Flag, Form, Request
 from common.url import CanonicalURL, HostKey, fingerprint, host_key, request_key, slot
 from coordinator.hostqueue import Host, Where
-from coordinator.policy import MAX_CRAWL_DELAY
+from coordinator.policy import MAX_RETRY_DELAY, delay_in_force
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
     PRIORITY_ZERO,
@@ -71,8 +72,8 @@ class Frontier:
         rows: Overlay,
         *,
         seed: int,
-        per_host: Callable[[str], int],
-        now: float,
+        host_policy: Callable[[str], HostPolicy],
+        epoch: int,
         seq: int = 0,
         turns: tuple[int, int] = (0, 0),
         bench: int = BENCH,
@@ -80,7 +81,9 @@ class Frontier:
     ) -> None:
         self._rows = rows
         self._seed = seed
-        self._per_host = per_host
+        self._host_policy = host_policy
+        self._epoch = epoch
+        """Of this start of the shard: what clocks say about a host of an earlier one is not enough (rule 10)."""
         self._bench_limit = bench
         self._head_limit = heads
         self.seq = seq
@@ -133,14 +136,14 @@ class Frontier:
         """The next at most `count` requests of the host leave its queue; the caller owns them now."""
         taken: list[Request] = []
         prefix = queue_prefix(host.slot, host.key)
-        while len(taken) < count and host.queued:
+        count = min(count, self._lendable(host))
+        while len(taken) < count:
             if not host.head:
                 self._refill(host, prefix)
-            budget = self._lendable(host)
-            if not budget:
-                break
-            room = min(count - len(taken), budget)
+            room = count - len(taken)
             part, host.head = host.head[:room], host.head[room:]
+            if not part:
+                raise StorageError(f"{host.queued} requests of {host.key} are counted, none found; run `coord audit`")
             for place, request in part:
                 self._rows.delete(queue_key(prefix, place))
                 if place.rank == 0:
@@ -149,7 +152,7 @@ class Frontier:
                 taken.append(request)
             host.queued -= len(part)
             self.queued -= len(part)
-        self._touch(host)
+        self.touch(host)
         return taken
 
     def drain(self, host: Host, count: int) -> list[Request]:
@@ -170,7 +173,7 @@ class Frontier:
                     self.charged -= 1
         host.head = []
         host.more = host.queued > 0
-        self._touch(host)
+        self.touch(host)
         return taken
 
     def put_back(self, host: Host, requests: Sequence[Request], now: float) -> None:
@@ -192,7 +195,7 @@ class Frontier:
         self.waiting += 1
         if host.waiting_due is None or due_wall < host.waiting_due:
             host.waiting_due = due_wall if host.waiting == 1 or host.waiting_due is not None else None
-        self._touch(host)
+        self.touch(host)
         self._settle(host, now)
 
     def tries_of(self, host: Host, request: Request) -> tuple[tuple[int, float], ...]:
@@ -212,22 +215,24 @@ class Frontier:
 
     def ready(self, now: float, wall: float) -> Host | None:
         """The host that is due first and has something to lend now; it stays where it is until `settle`."""
-        self._unpark(now, wall)
-        while self._due and self._due[0][0] <= now:
-            _, version, host = self._due[0]
-            if version != host.version or host.wake is None:
+        while True:
+            self._unpark(now, wall)
+            while self._due and self._due[0][0] <= now:
+                _, version, host = self._due[0]
+                if version != host.version or host.wake is None:
+                    heapq.heappop(self._due)
+                    continue
+                if host.doom is not None and (host.queued or host.waiting):
+                    return host
+                if host.waiting:
+                    self._wake_retries(host, wall)
+                if host.queued and host.lanes_due(now) and self._lendable(host):
+                    return host
                 heapq.heappop(self._due)
-                continue
-            if host.doom is not None and (host.queued or host.waiting):
-                return host
-            if host.waiting:
-                self._wake_retries(host, wall)
-            if host.queued and host.lanes_due(now) and self._lendable(host):
-                return host
-            heapq.heappop(self._due)
-            self._unlist(host)
-            self._settle(host, now, wall)
-        return None
+                self._unlist(host)
+                self._settle(host, now, wall)
+            if self._benched >= self._bench_limit or self.turns[0] == self.turns[1]:
+                return None
 
     def count_ready(self, now: float, enough: int) -> int:
         """How many hosts are due, counted up to about `enough`; cost O(enough)."""
@@ -249,11 +254,15 @@ class Frontier:
     def settle(self, host: Host, now: float, wall: float | None = None, *, lent: bool = False) -> None:
         """Put the host where it belongs after its queue, lanes or clock changed; `lent`: it just had its turn."""
         self._unlist(host)
-        self._touch(host)
+        self.touch(host)
         if lent and self.turns[0] < self.turns[1] and host.queued and not host.lent_lanes:
             self._park(host)
         else:
             self._settle(host, now, wall)
+
+    def touch(self, host: Host) -> None:
+        """Something that its row tells has changed: write it with the next commit."""
+        self._dirty[HostKey(host.key)] = host
 
     def release_held(self, now: float) -> None:
         """A budget changed: look at every host that it held."""
@@ -280,7 +289,7 @@ class Frontier:
     def flush(self, now: float, wall: float) -> None:
         """Write the rows of the hosts that changed, and forget hosts that need not be in memory."""
         for host in self._dirty.values():
-            self._rows.put(host_row(host.slot, host.key), pack(host.to_row(now, wall)))
+            self._rows.put(host_row(host.slot, host.key), pack(host.to_row(now, wall, self._epoch)))
         self._dirty = {}
         spare = len(self.hosts) - self._benched - len(self.held) - WARM
         if spare > WARM // 10:
@@ -327,7 +336,7 @@ class Frontier:
             host.charged += 1
             self.charged += 1
         host.push_head(place, request, self._head_size())
-        self._touch(host)
+        self.touch(host)
 
     def _lift(self, request: Request, name: HostKey, number: int, row: bytes, known: bytes) -> None:
         """A shorter path to a request that still waits in its queue."""
@@ -368,7 +377,7 @@ class Frontier:
 
     def _wake_retries(self, host: Host, wall: float) -> None:
         """Move retries whose time has come to the queue."""
-        if host.waiting_due is not None and host.waiting_due > wall:
+        if host.waiting_due is not None and _retry_left(host.waiting_due, wall) > 0:
             return
         start, stop = _range(wait_prefix(host.slot, host.key))
         entries = self._rows.scan(start, stop, limit=64)
@@ -376,7 +385,7 @@ class Frontier:
         if not entries:
             raise StorageError(f"{host.waiting} retries of {host.key} are counted, none is there; run `coord audit`")
         for key, packed in entries:
-            if wait_due(key) > wall:
+            if _retry_left(wait_due(key), wall) > 0:
                 host.waiting_due = wait_due(key)
                 break
             self._rows.delete(key)
@@ -384,29 +393,28 @@ class Frontier:
             self.waiting -= 1
             request = as_request(unpack(packed))
             self._enqueue(host, self._place(request), request, rewrite=True)
-        self._touch(host)
+        self.touch(host)
 
     def _host(self, name: HostKey, number: int, now: float, wall: float) -> Host:
         host = self.hosts.get(name)
         if host is not None:
             return host
         packed = self._rows.get(host_row(number, name))
-        per_host = self._per_host(name)
+        policy = self._host_policy(name)
         if packed is None:
-            host = Host(name, number, per_host=per_host, now=now)
+            host = Host(name, number, per_host=policy.per_host, now=now)
             self.hosts_known += 1
-            self._touch(host)
+            self.touch(host)
         else:
             row = HostRow(*unpack(packed))
             left = min(max(0.0, row.due_wall - wall), row.set_for)
-            host = Host.from_row(name, number, row, per_host=per_host, due=now + left, now=now)
+            if row.epoch != self._epoch and row.lent:
+                left = max(left, delay_in_force(policy.delay, row.crawl_delay, row.elapsed))
+            host = Host.from_row(name, number, row, per_host=policy.per_host, due=now + left, now=now)
             if host.queued or host.waiting:
                 host.where = Where.PARKED
         self.hosts[name] = host
         return host
-
-    def _touch(self, host: Host) -> None:
-        self._dirty[HostKey(host.key)] = host
 
     def _settle(self, host: Host, now: float, wall: float | None = None) -> None:
         if host.where is Where.PARKED:
@@ -440,7 +448,7 @@ class Frontier:
         if host.waiting:
             if wall is None or host.waiting_due is None:
                 return due
-            return max(due, now + host.waiting_due - wall)
+            return max(due, now + _retry_left(host.waiting_due, wall))
         return None
 
     def _list(self, host: Host, wake: float) -> None:
@@ -467,7 +475,7 @@ class Frontier:
         host.turn = following
         host.head = []
         host.more = host.queued > 0
-        self._touch(host)
+        self.touch(host)
 
     def _unpark(self, now: float, wall: float) -> None:
         """While there is room on the bench, the next hosts in line take their place."""
@@ -483,7 +491,7 @@ class Frontier:
                 host.turn = None
                 host.where = Where.IDLE
                 self._settle(host, now, wall)
-                self._touch(host)
+                self.touch(host)
 
     def recover(self, now: float, wall: float) -> Iterator[str]:
         """Once, at start: hosts with work that stand neither in memory nor in the line join the line.
@@ -509,7 +517,13 @@ class Frontier:
 CHARGED = 16
 """Bit of `Request.flags` within a shard: lent before, so charged to the budget and first in its queue."""
 
-assert not any(CHARGED == flag for flag in Flag) and MAX_CRAWL_DELAY > 0
+assert CHARGED not in frozenset(Flag)
+
+
+def _retry_left(due_wall: float, wall: float) -> float:
+    """Seconds that a retry still waits; one that is further away than any may be means that the clock was set back."""
+    left = due_wall - wall
+    return 0.0 if left > MAX_RETRY_DELAY else max(0.0, left)
 
 
 def _range(prefix: bytes) -> tuple[bytes, bytes]:

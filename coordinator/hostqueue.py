@@ -191,7 +191,7 @@ class Host:
 
     # -------------------------------------------------------------------------------------------------- the row
 
-    def to_row(self, now: float, wall: float) -> HostRow:
+    def to_row(self, now: float, wall: float, epoch: int) -> HostRow:
         """What is stored. `due_wall` is the latest due of all lanes, so that a restart hurries nobody."""
         left = max(0.0, max(self.due_at_most, self.rest_until) - now)
         return HostRow(
@@ -210,6 +210,7 @@ class Host:
             authorities=self.authorities,
             cookies=self.cookies,
             turn=self.turn,
+            epoch=epoch,
         )
 
     @classmethod

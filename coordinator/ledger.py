@@ -9,22 +9,24 @@ Invariant: admitted = open + the sum of `done` over outcomes (`coord audit` prov
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from common.messages import Facts, Page, Request
 from common.outcome import OUTCOMES, Outcome, State
-from common.warc import Identifier, revisit_record
+from common.warc import IDENTICAL_PAYLOAD, revisit_record, warc_date
 from coordinator.outputs import Chunk, Location, Outputs
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import DigestRow, DoneRow, digest_row, meta_row, pack, request_row, unpack
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+Identifier = Callable[[], str]
+"""Gives a fresh WARC-Record-ID at each call; randomness is passed in."""
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class Ledger:
         location, record = None, None
         if page is not None and outcome.has_record and (body or pieces):
             location, record = self._store(page, request.url, pieces, body, wall)
-        facts = NOTHING if page is None else page.facts
+        facts = Facts(outcome.code) if page is None else page.facts
         facts = facts._replace(outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error)
         refused = () if page is None else page.refused
         row = DoneRow(request, facts, attempts, record, location, ("", 0, 0), tries, refused)
@@ -138,13 +140,14 @@ class Ledger:
             if known is not None:
                 first = DigestRow(*unpack(known))
                 revisit = revisit_record(
-                    url,
-                    fetched_at,
-                    page.head,
-                    payload_digest=digest_text(facts.digest),
                     record_id=self._identifier(),
+                    url=url,
+                    date=fetched_at,
                     ip=facts.ip,
-                    refers_to_uri=first.url,
+                    head=page.head,
+                    profile=IDENTICAL_PAYLOAD,
+                    digest=facts.digest,
+                    refers_to_url=first.url,
                     refers_to_date=first.fetched_at,
                 )
                 self.counts.revisits += 1
@@ -158,16 +161,6 @@ class Ledger:
     def _append(self, asked: bytes, answered: Sequence[Chunk], wall: float) -> Location:
         whole = self._outputs.append("warc", (asked, *answered), wall)
         return Location(whole.file, whole.offset + len(asked), whole.length - len(asked))
-
-
-def digest_text(digest: bytes) -> str:
-    """As WARC-Payload-Digest says it: `sha1:` and base32."""
-    return "sha1:" + base64.b32encode(digest).decode()
-
-
-def moment(wall: float) -> str:
-    """RFC 3339 in UTC with milliseconds; the same text as WARC-Date."""
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def page_line(row: DoneRow) -> bytes:
@@ -189,12 +182,12 @@ def page_line(row: DoneRow) -> bytes:
         "charset": facts.charset,
         "length": facts.length,
         "wire_length": facts.wire_length,
-        "digest": None if facts.digest is None else digest_text(facts.digest),
+        "digest": facts.digest,
         "title": facts.title,
         "noindex": facts.noindex,
         "etag": facts.etag,
         "last_modified": facts.last_modified,
-        "fetched_at": None if facts.fetched_at is None else moment(facts.fetched_at),
+        "fetched_at": None if facts.fetched_at is None else warc_date(facts.fetched_at),
         "elapsed_ms": facts.elapsed_ms,
         "ip": facts.ip,
         "attempts": row.attempts,
@@ -202,7 +195,3 @@ def page_line(row: DoneRow) -> bytes:
         "warc": None if row.warc is None else dict(zip(("file", "offset", "length"), row.warc, strict=True)),
     }
     return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"
-
-
-NOTHING = Facts._make((0, *[None] * 10, False, *[None] * 6))
-"""Facts of a request that nobody tried; its outcome is filled in."""

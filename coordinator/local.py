@@ -33,6 +33,8 @@ class LocalWorkers:
         self._verbosity = verbosity
         self._folder = tempfile.mkdtemp(prefix="shoal-")
         self._child: asyncio.subprocess.Process | None = None
+        self._lifeline: int | None = None
+        """Our end of a pipe: when this process is gone, however it went, the workers leave within a second."""
 
     @property
     def address(self) -> str:
@@ -43,12 +45,16 @@ class LocalWorkers:
         """Start them; they wait for the coordinator by themselves."""
         command = [sys.executable, "-P", "-m", "worker", "start", "--procs", str(self._procs), "--coord", self.address]
         command += ["--lock", str(self._lock), "--log-dir", str(self._logs), "--quiet-start", *self._verbosity]
+        theirs, self._lifeline = os.pipe()
         self._child = await asyncio.create_subprocess_exec(
             *command,
+            *("--lifeline", str(theirs)),
             env=os.environ | {"PYTHONPATH": _own_folder()},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=(theirs,),
         )
+        os.close(theirs)
         log.info("workers.started", processes=self._procs, pid=self._child.pid)
 
     async def ended(self) -> int:
@@ -72,6 +78,9 @@ class LocalWorkers:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

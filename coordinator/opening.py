@@ -14,10 +14,11 @@ from pathlib import Path
 from common import clock
 from common.config import CrawlConfig, version
 from common.errors import UsageError
+from common.identity import record_ids
 from common.log import get_logger
 from common.messages import Phase
 from common.scope import Scope
-from common.warc import record_ids, warcinfo_record
+from common.warc import warcinfo_record
 from coordinator.outputs import Outputs
 from coordinator.repair import repair
 from coordinator.shard import Shard
@@ -71,9 +72,10 @@ def open_shard(directory: Path, config: CrawlConfig, *, index: int = 0) -> Opene
 
     def warcinfo(file: str, wall: float) -> bytes:
         return warcinfo_record(
-            wall,
-            file,
-            {
+            record_id=identifier(),
+            date=wall,
+            filename=file,
+            fields={
                 "software": f"Shoal/{version()}",
                 "format": "WARC File Format 1.1",
                 "conformsTo": "https://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/",
@@ -81,7 +83,6 @@ def open_shard(directory: Path, config: CrawlConfig, *, index: int = 0) -> Opene
                 "robots": "obey" if config.obey_robots else "ignore",
                 "isPartOf": directory.resolve().name,
             },
-            identifier(),
         )
 
     outputs = Outputs(

@@ -46,6 +46,9 @@ from coordinator.store.kv import Store
 DRAINED_AT_ONCE = 256
 """Messages read from one socket in one turn of the loop."""
 
+GATHER_SECONDS = 0.004
+"""From the first message that comes to reading it and its neighbours; far below what a commit takes."""
+
 SEND_QUEUE = 10_000
 """Messages that ZeroMQ may hold for one worker; its credit keeps it far below."""
 
@@ -78,7 +81,7 @@ class Sockets:
         self._sockets: dict[bool, zmq.Socket[bytes]] = {}
         for data, address in zip((False, True), addresses, strict=True):
             self._sockets[data] = self._bind(address, keys)
-            self._loop.add_reader(self._sockets[data].getsockopt(zmq.FD), self._drain, data)
+            self._loop.add_reader(self._descriptor(data), self._knocked, data)
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -101,8 +104,8 @@ class Sockets:
 
     def close(self) -> None:
         """Close; what was sent has half a second to leave."""
-        for socket in self._sockets.values():
-            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+        for data, socket in self._sockets.items():
+            self._loop.remove_reader(self._descriptor(data))
             socket.close(linger=500)
         self._sockets.clear()
         if self._guard is not None:
@@ -135,6 +138,21 @@ class Sockets:
                 ) from None
             raise UsageError(f"--listen {address}: {error.strerror}") from None
         return socket
+
+    def _descriptor(self, data: bool) -> int:
+        descriptor = self._sockets[data].getsockopt(zmq.FD)
+        assert isinstance(descriptor, int)
+        return descriptor
+
+    def _knocked(self, data: bool) -> None:
+        """Something came: wait a moment for what comes with it. A turn of the loop costs more than a message."""
+        self._loop.remove_reader(self._descriptor(data))
+        self._loop.call_later(GATHER_SECONDS, self._gathered, data)
+
+    def _gathered(self, data: bool) -> None:
+        if data in self._sockets:
+            self._loop.add_reader(self._descriptor(data), self._knocked, data)
+            self._drain(data)
 
     def _drain(self, data: bool) -> None:
         self._look_again.discard(data)

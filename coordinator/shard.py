@@ -25,14 +25,14 @@ from common.messages import Flag, LeaseId, Phase, Request, SessionId, lease_epoc
 from common.outcome import OUTCOMES, Outcome, State
 from common.scope import Scope
 from common.url import CanonicalURL, authority, canonical, host_key, slot
-from common.warc import Identifier
+from common.warc import warc_date
 from common.wire import pack as pack_wire
 from coordinator import policy
 from coordinator.fleet import Fleet, WorkerSession
 from coordinator.frontier import CHARGED, Frontier
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease, Leases
-from coordinator.ledger import Ledger, moment, page_line
+from coordinator.ledger import Identifier, Ledger, page_line
 from coordinator.outputs import Chunk, OutputBatch, Outputs
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
@@ -202,6 +202,8 @@ class Shard:
         self._shards = shards
         self.phase = phase
         self.closed = False
+        self._round = 0
+        """Of the last Poll: a Close of another round is late."""
         self._cap_number = 0
         self.cap: int | None = None
         self.ledger = Ledger(rows, outputs, identifier)
@@ -214,6 +216,8 @@ class Shard:
         self._now_out: list[Instruction] = []
         self._after: list[Instruction] = []
         self._answers: dict[bytes, tuple[list[int], list[tuple[int, str]]]] = {}
+        self._giving_up = False
+        """A host that is given up has more queued than one step may end."""
         self.no_credit_since: float | None = None
         packed = rows.get(meta_row("epoch"))
         self.epoch = (0 if packed is None else unpack(packed)) + 1
@@ -223,8 +227,8 @@ class Shard:
         self.frontier = Frontier(
             rows,
             seed=seed,
-            per_host=lambda host: config.for_host(host).per_host,
-            now=now,
+            host_policy=config.for_host,
+            epoch=self.epoch,
             seq=seq,
             turns=turns,
         )
@@ -265,7 +269,9 @@ class Shard:
             times.append(deadline)
         if self._may_lend():
             due = self.frontier.next_due()
-            if due is not None and self.fleet.with_credit():
+            if due is not None and self._giving_up:
+                times.append(due)
+            elif due is not None and self.fleet.with_credit():
                 times.append(max(due, self._next_lend) if self._config.max_rate is not None else due)
         return min(times) if times else None
 
@@ -504,7 +510,7 @@ class Shard:
         pieces: list[Chunk] = []
         key = piece_key(page.session, page.lease, page.ordinal)
         if page.pieces:
-            if len(self._pieces.get(key, ())) < page.pieces:
+            if not self._pieces.get(key, set()).issuperset(range(page.pieces)):
                 return "pieces"
             pieces = [self._outputs.part(key, index) for index in range(page.pieces)]
         self._pieces.pop(key, None)
@@ -585,6 +591,7 @@ class Shard:
         if decision.host_failed:
             host.failures += 1
             host.rest_until = max(host.rest_until, now + decision.host_wait)
+            self.frontier.touch(host)
             if host.failures >= policy.HOST_FAILURES and host.doom is None:
                 host.doom = Outcome.HOST_UNREACHABLE.code
                 host.doom_reason = f"{host.failures} failures in a row, the last: {outcome.value}"
@@ -649,14 +656,20 @@ class Shard:
         self._rows.put(key, pack(row))
         if robots.authority not in host.authorities:
             host.authorities = (*host.authorities, robots.authority)[-64:]
-        host.crawl_delay = max(robots.crawl_delay or 0.0, 0.0)
-        session.knows_robots(robots.authority, version)
+        if verdict in ("rules", "allow"):
+            host.crawl_delay = max(self._crawl_delay(host, place) for place in host.authorities)
+        self.frontier.touch(host)
         if body:
             self.ledger.store_records((body,), wall)
         self._note(
             "robots.known", level="debug", authority=robots.authority, verdict=verdict, status=robots.status
         )
         return None
+
+    def _crawl_delay(self, host: Host, place: str) -> float:
+        """What robots.txt of one of the host's authorities asks for; the host obeys the longest of them."""
+        packed = self._rows.get(robots_row(host.slot, place))
+        return 0.0 if packed is None else RobotsRow(*unpack(packed)).crawl_delay or 0.0
 
     def _robots_wait(self, verdict: str, tries: int) -> float | None:
         """Seconds until an unreachable robots.txt is tried again; None: that was the last try."""
@@ -665,7 +678,7 @@ class Shard:
         rule = policy.RULES.get(Outcome(verdict)) if verdict in OUTCOMES else None
         if rule is None or not rule.again or tries > self._config.retries:
             return None
-        return policy.RETRY_DELAY * 3 ** (tries - 1)
+        return float(policy.RETRY_DELAY * 3 ** (tries - 1))
 
     # --------------------------------------------------------------------------------------------------- admission
 
@@ -690,7 +703,7 @@ class Shard:
             )
             if flags:
                 self._extend_scope(url)
-            elif not anywhere:
+            if not anywhere:
                 refusal = self.scope.refusal(CanonicalURL(url))
                 if refusal is not None:
                     self.ledger.counts.refused[refusal] += 1
@@ -736,6 +749,7 @@ class Shard:
 
     def _lend(self, now: float, wall: float) -> None:
         """While a host is due and a worker has credit: a lease."""
+        self._giving_up = False
         if not self._may_lend():
             return
         while True:
@@ -744,6 +758,7 @@ class Shard:
                 return
             if host.doom is not None:
                 if not self._give_up(host, now, wall):
+                    self._giving_up = True
                     return
                 continue
             session = self.fleet.choose(host.last_session)
@@ -795,7 +810,7 @@ class Shard:
         host.take_lanes(taken)
         self._lease_counter += 1
         lease = OpenLease(
-            lease_id(self.epoch, self._lease_counter),
+            lease_id(self.epoch, self._lease_counter, self.index),
             host=host.key,
             session=session.id,
             local=session.local,
@@ -913,6 +928,7 @@ class Shard:
         match asked:
             case m.Poll(round_number):
                 self.closed = False
+                self._round = round_number
                 self._after.append(
                     Tell(
                         m.Report(
@@ -934,14 +950,16 @@ class Shard:
                     counts.ended,
                     counts.attempts,
                 )
-                self.closed = same and not self.leases.requests and not self.frontier.lendable
-                self._after.append(Tell(m.Closed(round_number, self.index, self.closed)))
+                current = round_number == self._round
+                if current:
+                    self.closed = same and not self.leases.requests and not self.frontier.lendable
+                self._after.append(Tell(m.Closed(round_number, self.index, current and self.closed)))
             case m.Cap(number, cap):
                 if number > self._cap_number:
                     self._cap_number, self.cap = number, cap
                     self._rows.put(meta_row("cap"), pack((number, cap)))
                     self._budget(now)
-                self._after.append(Tell(m.CapSet(self._cap_number, self.index, counts.charged)))
+                self._after.append(Tell(m.CapSet(self._cap_number, self.index, self.cap, counts.charged)))
 
     def _budget(self, now: float) -> None:
         """The cap changed."""
@@ -969,10 +987,11 @@ class Shard:
         Raises BadURL for a text that is no URL.
         """
         url = canonical(text)
-        host = self.frontier.host(host_key(url), now, wall)
-        packed = self._rows.get(request_row(host.slot, self.frontier.key_of(url, None)))
+        name = host_key(url)
+        packed = self._rows.get(request_row(slot(name), self.frontier.key_of(url, None)))
         if packed is None:
             return None
+        host = self.frontier.host(name, now, wall)
         row = unpack_request_row(packed)
         if isinstance(row, DoneRow):
             told = json.loads(page_line(row))
@@ -997,7 +1016,7 @@ class Shard:
 
 
 def _told(tries: tuple[tuple[int, float], ...]) -> list[dict[str, str]]:
-    return [{"outcome": OUTCOMES[code].value, "at": moment(at)} for code, at in tries]
+    return [{"outcome": OUTCOMES[code].value, "at": warc_date(at)} for code, at in tries]
 
 
 def tries_in(packed: bytes) -> tuple[tuple[int, float], ...]:

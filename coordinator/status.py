@@ -214,7 +214,8 @@ class Facts:
     worker_cpu: float | None = None
     """Mean share of a core that worker processes use, 0 to 1."""
     coordinator_cpu: float | None = None
-    worker_command: str = "worker start ..."
+    worker_command: str = ""
+    """What to run for a worker; empty: workers are started by the coordinator itself."""
 
 
 def limiting(facts: Facts) -> str:
@@ -233,6 +234,8 @@ def limiting(facts: Facts) -> str:
             "fetching waits until there is room"
         )
     if facts.workers == 0:
+        if not facts.worker_command:
+            return "the local workers are starting"
         return f"no workers: run `{facts.worker_command}`"
     if facts.held_back and not facts.in_flight:
         return f"{facts.budget} is reached: {number_text(facts.held_back)} URLs stay queued"
@@ -321,7 +324,7 @@ def number_text(count: int) -> str:
 
 def rate_text(rate: float) -> str:
     """A rate with as many digits as mean something."""
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f"{rate:,.0f}" if rate >= 10 or rate == 0 else f"{rate:.1f}"
 
 
 def time_text(seconds: float) -> str:

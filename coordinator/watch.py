@@ -93,7 +93,7 @@ class Watch:
             budget="--max-pages" if self._config.max_pages is not None else "--max-pages-per-host",
             disk_free=self._disk_free,
             min_free=self._config.min_free,
-            worker_command=worker_command or "worker start ...",
+            worker_command=worker_command,
         )
         left = queued - held + core.leases.requests
         growing = not self._config.no_follow and left >= self._left_before

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from common import messages as m
 from common.config import CrawlConfig
 from common.errors import ProtocolError
-from common.messages import LeaseId, LinkGroup, Phase, SessionId, lease_epoch
+from common.messages import LeaseId, LinkGroup, Phase, SessionId, lease_epoch, lease_shard
 from common.outcome import Outcome
 from common.scope import Scope
 from common.url import CanonicalURL, host_key, slot
@@ -226,8 +226,13 @@ class _Link:
     commits: int = 0
     next_hello: float = 0.0
     next_beat: float = 0.0
-    releasing: dict[LeaseId, float] = field(default_factory=dict)
-    """Leases given back, with the time to say so again."""
+    phase: Phase = Phase.RUNNING
+    phase_number: int = 0
+    """The highest number of an Alive: a phase that an older one names is over."""
+    welcomed: int = 0
+    """The number of the Hello that the last Welcome answered."""
+    releasing: dict[LeaseId, tuple[float, float | None]] = field(default_factory=dict)
+    """Leases given back: when to say so again, and when their last fetch had ended."""
 
 
 class Agent:
@@ -297,11 +302,12 @@ class Agent:
             case Leaving():
                 self._leaving = True
                 self._drain(now)
+                self._due(now)
             case Load():
                 self._load = event
             case Woken():
                 pass
-        if now >= self._look_at:
+        if now >= self._look_at or (self._leaving and not self._visits and not self._gone):
             self._keep_time(now)
         out, self._out = self._out, []
         return out
@@ -341,7 +347,8 @@ class Agent:
             case m.Rescope():
                 self._rescope(message, now)
             case m.HelloAgain():
-                if link.welcome or link.next_hello > now:
+                # One for each message that was sent meanwhile; to answer each would be as many Welcomes, too.
+                if link.welcome:
                     link.welcome = False
                     link.next_hello = self._due(now)
             case m.Answer():
@@ -352,6 +359,8 @@ class Agent:
                 self._go_on(now)
 
     def _welcome(self, link: _Link, welcome: m.Welcome, now: float) -> None:
+        if welcome.number <= link.welcomed:
+            return  # of an older epoch, or a duplicate
         went_back = welcome.epoch < link.epoch or (
             welcome.epoch == link.epoch and welcome.store < link.commits
         )
@@ -359,13 +368,14 @@ class Agent:
             self._drop_everything()
             for other in self._links.values():
                 other.epoch = other.commits = 0
+                other.welcome, other.next_hello = False, self._due(now)
         known = self._crawl == welcome.crawl and self._config is not None
+        link.welcomed = welcome.number
         link.welcome = True
         link.epoch, link.commits = welcome.epoch, welcome.store
         link.next_beat = self._due(now)
         self._crawl = welcome.crawl
         self._ttl, self._beat, self._slots = welcome.ttl, welcome.heartbeat, welcome.slots
-        self._replaces = ()
         scope = Scope.from_wire(unpack_wire(welcome.scope))
         config = CrawlConfig.from_wire(unpack_wire(welcome.config))
         if not known or config != self._config or self._scope is None or scope.version != self._scope.version:
@@ -382,6 +392,7 @@ class Agent:
         for owed in self._owed.values():
             if owed.shard == link.shard:
                 owed.due, owed.wait = self._due(now), SEND_AGAIN_AFTER
+        self._take_early(now)
 
     def _alive(self, link: _Link, alive: m.Alive, now: float) -> None:
         sent_at = link.sent_at.get(alive.number)
@@ -391,17 +402,20 @@ class Agent:
             gone = set(alive.unknown)
             for lease in link.listed.get(alive.number, ()):
                 visit = self._visits.get(lease)
-                if visit is not None and lease not in gone:
+                if visit is not None and lease not in gone and now < visit.deadline:
                     visit.deadline = max(visit.deadline, sent_at + self._ttl)
         for lease in alive.unknown:
             self._drop(lease)
         for lease in alive.released:
             link.releasing.pop(lease, None)
-        self._set_phase(Phase(min(alive.phase, Phase.FINISHED)), now)
+        if alive.number >= link.phase_number:
+            link.phase_number, link.phase = alive.number, Phase(min(alive.phase, Phase.FINISHED))
+            self._set_phase(max(each.phase for each in self._links.values()), now)
         if self._scope is not None and alive.scope_version > self._scope.version:
             link.welcome, link.next_hello = False, self._due(now)
 
     def _set_phase(self, phase: Phase, now: float) -> None:
+        """The crawl runs when every shard says so: they hear of a new phase at different times."""
         self.phase = phase
         if phase is Phase.FINISHED:
             self._out.append(Exit(finished=True))
@@ -461,14 +475,17 @@ class Agent:
         if known.body is not None:
             self._keep_rules(known.authority, known.version, known.body)
         kept = self._robots.get(known.authority)
-        return kept[1] if kept is not None and kept[0] == known.version else None
+        if kept is None or kept[0] != known.version:
+            return None
+        self._robots.move_to_end(known.authority)
+        return kept[1]
 
     def _keep_rules(self, authority: str, version: int, body: bytes) -> Rules:
         assert self._config is not None
         rules = parse(body, self._config.robots_token)
         self._robots[authority] = (version, rules)
         self._robots.move_to_end(authority)
-        if len(self._robots) > ROBOTS_KEPT:
+        if len(self._robots) > ROBOTS_KEPT * len(self._links):
             self._robots.popitem(last=False)
         return rules
 
@@ -478,13 +495,16 @@ class Agent:
         self._scope = Scope.from_wire(unpack_wire(message.scope))
         self.sent.clear()
         self._out.append(Rescoped(self._scope))
+        self._take_early(now)
+
+    def _take_early(self, now: float) -> None:
+        """The scope is another one now: look again at the leases that waited for it."""
         early, self._early = self._early, {}
         for lease in early.values():
             del self._taken[lease.id]
-            for link in self._links.values():
-                if lease_epoch(lease.id) == link.epoch:
-                    self._take(link, lease, now)
-                    break
+            link = self._links.get(lease_shard(lease.id))
+            if link is not None:
+                self._take(link, lease, now)
 
     # ------------------------------------------------------------------------------------------------- their answers
 
@@ -604,10 +624,8 @@ class Agent:
         own: tuple[LinkGroup, ...],
         now: float,
     ) -> None:
-        answered, pieces = report.answered, ()
-        if len(answered) > m.PIECE_BYTES:
-            pieces = _pieces(answered)
-            answered = answered[len(pieces) * m.PIECE_BYTES :]
+        pieces = _pieces(report.answered)
+        answered = report.answered[len(pieces) * m.PIECE_BYTES :] if pieces else report.answered
         self._data_number += 1
         page = m.Page(
             number=self._data_number,
@@ -648,12 +666,14 @@ class Agent:
         """The pieces of a big page, then the page. Pieces are not kept as owed: a page that misses some says so."""
         page = owed.message
         assert isinstance(page, m.Page)
+        owed.due = self._due(now + owed.wait)
+        if not self._links[owed.shard].welcome:
+            return
         for index, piece in enumerate(owed.pieces):
             self._data_number += 1
             message = m.Piece(self._data_number, self._session, page.lease, page.ordinal, index)
             self._out.append(Post(owed.shard, message, True, piece))
         self._out.append(Post(owed.shard, page, True, owed.body))
-        owed.due = self._due(now + owed.wait)
 
     def _owe(self, number: int, owed: _Owed) -> None:
         self._owed[number] = owed
@@ -667,7 +687,7 @@ class Agent:
             return
         if not done.sent:
             visit.asking = None
-            self._give_back(visit, now)
+            self._wind_up(visit, now)
             return
         visit.robots_landed(done.ended)
         self._data_number += 1
@@ -702,13 +722,13 @@ class Agent:
             return
         visit.asking = None
         if done.verdict not in ("rules", "allow"):
-            self._give_back(visit, now)
+            self._wind_up(visit, now)
             return
         assert self._config is not None
         rules = NO_RULES if done.text is None else parse(done.text, self._config.robots_token)
         visit.verdicts[done.authority] = rules
         if rules.crawl_delay is not None and rules.crawl_delay > visit.lease.delay:
-            self._give_back(visit, now)
+            self._wind_up(visit, now)
             return
         self._advance(visit, now)
 
@@ -769,19 +789,26 @@ class Agent:
             visit.draining = True
             if visit.resting and not visit.unanswered:
                 self._give_back(visit, now)
+        for early in self._early.values():
+            self._release(self._links[lease_shard(early.id)], early.id, None, now)
         self._early.clear()
 
     def _give_back(self, visit: Visit, now: float) -> None:
         """Release the lease; what of it has no result is queued again by the shard."""
-        lease = LeaseId(visit.lease.id)
-        age = visit.age(now)
-        self._forget(lease)
-        self._release(self._links[visit.shard], lease, age, now)
+        if not visit.resting:
+            visit.last_end = now
+        self._forget(visit.lease.id)
+        self._release(self._links[visit.shard], visit.lease.id, visit.last_end, now)
 
-    def _release(self, link: _Link, lease: LeaseId, age: float | None, now: float) -> None:
-        number = self._number(link, now)
-        self._out.append(Post(link.shard, m.Release(number, self._session, lease, age)))
-        link.releasing[lease] = self._due(now + SEND_AGAIN_AFTER)
+    def _wind_up(self, visit: Visit, now: float) -> None:
+        """Begin nothing more of this lease, and give it back when what it has landed is answered."""
+        visit.draining = True
+        self._advance(visit, now)
+
+    def _release(self, link: _Link, lease: LeaseId, last_end: float | None, now: float) -> None:
+        age = None if last_end is None else max(0.0, now - last_end)
+        self._out.append(Post(link.shard, m.Release(self._number(link, now), self._session, lease, age)))
+        link.releasing[lease] = (self._due(now + SEND_AGAIN_AFTER), last_end)
 
     def _drop(self, lease: int) -> None:
         """The shard no longer counts this lease as ours: break it off."""
@@ -809,6 +836,8 @@ class Agent:
         self._waiting.clear()
         self._asked_robots.clear()
         self._robots.clear()
+        for link in self._links.values():
+            link.releasing.clear()
         self._early.clear()
         self._taken.clear()
         self.sent.clear()
@@ -827,11 +856,9 @@ class Agent:
                 continue
             if link.next_beat <= now:
                 self._heartbeat(link, now)
-            for lease, due in link.releasing.items():
+            for lease, (due, last_end) in list(link.releasing.items()):
                 if due <= now:
-                    number = self._number(link, now)
-                    self._out.append(Post(link.shard, m.Release(number, self._session, lease, None)))
-                    link.releasing[lease] = now + SEND_AGAIN_AFTER
+                    self._release(link, lease, last_end, now)
         for owed in self._owed.values():
             if owed.due <= now:
                 self._send_again(owed, now)
@@ -844,7 +871,7 @@ class Agent:
         times = [link.next_beat if link.welcome else link.next_hello for link in self._links.values()]
         times += [visit.deadline for visit in self._visits.values()]
         times += [owed.due for owed in self._owed.values()]
-        times += [due for link in self._links.values() for due in link.releasing.values()]
+        times += [due for link in self._links.values() if link.welcome for due, _ in link.releasing.values()]
         if self._draining_since is not None and self._visits:
             times.append(self._draining_since + DRAIN_SECONDS)
         return min(times)
@@ -886,7 +913,7 @@ class Agent:
                     number,
                     m.VERSION,
                     self._session,
-                    self._replaces,
+                    () if link.welcomed else self._replaces,
                     self._host,
                     self._pid,
                     self._index,
@@ -943,9 +970,11 @@ def _size(owed: _Owed) -> int:
 
 def _pieces(record: bytes) -> tuple[bytes, ...]:
     """Full pieces of a record, leaving a last part of less than two pieces."""
+    if len(record) <= m.PIECE_BYTES:
+        return ()
     count = (len(record) - 1) // m.PIECE_BYTES
     return tuple(record[index * m.PIECE_BYTES : (index + 1) * m.PIECE_BYTES] for index in range(count))
 
 
 def _no_fetch(outcome: Outcome) -> m.Facts:
-    return m.Facts(outcome.code, None, "robots", None, *[None] * 7, False, *[None] * 6)
+    return m.Facts(outcome.code, reason="robots")

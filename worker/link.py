@@ -89,7 +89,7 @@ class Link:
                 self._watch(socket)
             socket.connect(address)
             self._sockets[shard, data] = socket
-            self._loop.add_reader(socket.getsockopt(zmq.FD), self._drain, shard, data)
+            self._loop.add_reader(_descriptor(socket), self._drain, shard, data)
 
     def send(self, shard: int, message: FromWorker, *, data: bool, body: bytes) -> None:
         """Send a message now or never."""
@@ -105,7 +105,7 @@ class Link:
     def close(self) -> None:
         """Close all sockets; what was sent has a second to leave."""
         for socket in (*self._sockets.values(), *self._monitors):
-            self._loop.remove_reader(socket.getsockopt(zmq.FD))
+            self._loop.remove_reader(_descriptor(socket))
             socket.close()
         self._sockets.clear()
         self._monitors.clear()
@@ -138,7 +138,7 @@ class Link:
             zmq.Event.HANDSHAKE_SUCCEEDED | sum(_FAILED) | zmq.Event.DISCONNECTED
         )
         self._monitors.append(monitor)
-        self._loop.add_reader(monitor.getsockopt(zmq.FD), self._observe, monitor)
+        self._loop.add_reader(_descriptor(monitor), self._observe, monitor)
         self._loop.call_soon(self._observe, monitor)
 
     def _observe(self, monitor: zmq.Socket[bytes]) -> None:
@@ -153,3 +153,9 @@ class Link:
                 self._failures += 1
                 if self._failures == FAILURES_TOLD:
                     self._refused(f"{self._address}: wrong key, or not a coordinator")
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    descriptor = socket.getsockopt(zmq.FD)
+    assert isinstance(descriptor, int)
+    return descriptor

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha1
 
 from common import warc
 from common.config import CrawlConfig
 from common.errors import BadURL
+from common.identity import record_ids
 from common.messages import Facts, Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
@@ -25,7 +25,7 @@ from worker.agent import Report
 from worker.charset import codec, decide, to_utf8
 from worker.exchange import Exchange, Failure
 from worker.inflate import inflate
-from worker.outcome import Kind, judge, media_type
+from worker.outcome import ContentType, content_type, judge, retry_after
 from worker.parse import Parsed, link_header_targets, parse_html, parseable, robots_header
 from worker.sent import SentLinks
 
@@ -60,8 +60,8 @@ class PageMaker:
         self._sent = sent
         self._seed = seed
         self._joiner = LinkJoiner(seed, entries=JOINER_ENTRIES, max_length=config.max_url_length)
-        self._record_id = warc.record_ids()
-        self._parsed: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._record_id = record_ids()
+        self._parsed: OrderedDict[str, _Remembered] = OrderedDict()
         self.max_bytes = config.max_bytes
         self._token = config.robots_token
 
@@ -78,7 +78,7 @@ class PageMaker:
         """Asked when the head of a response is there: whether its body is wanted (`--accept`, `--reject`)."""
         if not (self._config.accept or self._config.reject) or not 200 <= status < 300:
             return True
-        return self._wanted(media_type(headers.get("Content-Type")).name)
+        return self._wanted(content_type(headers.get("Content-Type")).media_type or "")
 
     def _wanted(self, kind: str) -> bool:
         config = self._config
@@ -91,63 +91,59 @@ class PageMaker:
     def report(self, request: Request, came: Exchange) -> Report:
         """What a response came to; the exchange's payload is let go of."""
         status, payload = came.status, came.payload
-        kind = media_type(came.header("Content-Type"))
-        redirect = self.redirect_target(request.url, came)
-        outcome = judge(status, redirect is not None)
-        reason = error = None
+        kind = content_type(came.header("Content-Type"))
+        if came.rejected:
+            return Report(_rejected(came, kind.media_type))
+        digest = warc.digest_text(warc.payload_digest(payload))
+        page, too_large, error = self._read(came, kind, digest)
+        verdict = judge(
+            status,
+            location=came.header("Location"),
+            truncated=came.truncated,
+            inflated_too_large=too_large,
+            inflate_error=error,
+        )
+        outcome, reason = verdict.outcome, verdict.reason
         links: tuple[LinkGroup, ...] = ()
         fingerprints: tuple[bytes, ...] = ()
         refused: dict[str, int] = {}
-        depth = request.depth + 1
-        digest, length = sha1(payload).digest(), len(payload)
-        title, charset, noindex = None, kind.charset, False
-        truncated = came.truncated
-        if came.rejected:
-            return Report(_rejected(came, kind))
-        if outcome is Outcome.REDIRECT:
-            depth = request.depth
-            if request.hops >= MAX_HOPS:
+        depth, target = request.depth + 1, None
+        noindex = nofollow = False
+        if page.parsed is not None:
+            noindex, nofollow = self._directives(page.parsed, came)
+        if verdict.location is not None:
+            depth, target = request.depth, self._target(request.url, verdict.location)
+            if target is None:
+                reason = "bad_location"
+            elif request.hops >= MAX_HOPS:
                 outcome, reason = Outcome.TOO_MANY_REDIRECTS, "redirects"
                 error = f"{MAX_HOPS} redirects led here, and this is another one"
-            elif redirect is not None:
-                links, fingerprints = self._hop(request, redirect, refused)
-        elif outcome is Outcome.OK:
-            if truncated is not None:
-                outcome = Outcome.TOO_LARGE if truncated == "length" else Outcome.TRUNCATED
-                reason = truncated
-            page, inflated_short, error = self._read(came, kind, digest)
-            length = page.length
-            if page.parsed is not None:
-                charset, title = page.charset, page.parsed.title
-                noindex, nofollow = self._directives(page.parsed, came)
-                if not self._config.no_follow and not nofollow:
-                    links, fingerprints = self._outlinks(request, page, page.parsed, came, depth, refused)
-            if inflated_short and outcome is Outcome.OK:
-                outcome, reason, truncated = Outcome.TOO_LARGE, "length", "length"
-            elif error is not None and outcome is Outcome.OK:
-                reason = "encoding"
+            else:
+                links, fingerprints = self._hop(request, target, refused)
+        elif page.parsed is not None and status < 400 and not self._config.no_follow and not nofollow:
+            links, fingerprints = self._outlinks(request, page, page.parsed, came, depth, refused)
         facts = Facts(
             outcome=outcome.code,
             status=status,
             reason=reason,
             error=error,
-            redirect_to=redirect,
-            content_type=_word(kind.name),
-            charset=_word(charset),
-            length=length,
+            redirect_to=target,
+            content_type=_word(kind.media_type),
+            charset=_word(page.charset),
+            length=page.length,
             wire_length=len(payload),
             digest=digest,
-            title=title,
+            title=None if page.parsed is None else page.parsed.title,
             noindex=noindex,
             etag=_word(came.header("ETag"), 4096),
             last_modified=_word(came.header("Last-Modified")),
             fetched_at=came.started_at,
             elapsed_ms=int(came.elapsed * 1000),
             ip=came.ip,
-            truncated=truncated,
+            truncated=came.truncated or ("length" if too_large else None),
         )
         head = warc.response_head(came.http_version, status, came.reason, came.raw_headers)
-        asked, answered = self._records(request.url, came, head, facts)
+        asked, answered = self._records(request.url, came, head, digest, kind)
         came.release()
         return Report(
             facts,
@@ -155,7 +151,7 @@ class PageMaker:
             fingerprints,
             depth,
             tuple(refused.items()),
-            _retry_after(came),
+            self._retry_after(came),
             head,
             asked,
             answered,
@@ -163,9 +159,10 @@ class PageMaker:
 
     def redirect_target(self, url: str, came: Exchange) -> CanonicalURL | None:
         """Where a redirect leads, canonical; None when it is none, or leads to nothing that can be fetched."""
-        location = came.header("Location")
-        if location is None or came.status not in (301, 302, 303, 307, 308):
-            return None
+        location = judge(came.status, location=came.header("Location")).location
+        return None if location is None else self._target(url, location)
+
+    def _target(self, url: str, location: str) -> CanonicalURL | None:
         try:
             return canonical(location, url, max_length=self._config.max_url_length)
         except BadURL:
@@ -174,8 +171,8 @@ class PageMaker:
     def records(self, url: str, came: Exchange) -> list[bytes]:
         """The request and response record of an exchange that has no line in `pages`: robots.txt."""
         head = warc.response_head(came.http_version, came.status, came.reason, came.raw_headers)
-        facts = _no_facts(came, sha1(came.payload).digest())
-        return list(self._records(url, came, head, facts))
+        digest = warc.digest_text(warc.payload_digest(came.payload))
+        return list(self._records(url, came, head, digest, content_type(came.header("Content-Type"))))
 
     def plain_body(self, came: Exchange, limit: int) -> bytes:
         """The body with its content-coding undone, at most `limit` bytes of it."""
@@ -183,7 +180,7 @@ class PageMaker:
 
     # ------------------------------------------------------------------------------------------------- its steps
 
-    def _read(self, came: Exchange, kind: Kind, digest: bytes) -> tuple[_Remembered, bool, str | None]:
+    def _read(self, came: Exchange, kind: ContentType, digest: str) -> tuple[_Remembered, bool, str | None]:
         """A payload inflated and, if it is a page, parsed: (what it said, cut off at the limit, what went wrong).
 
         Payloads seen lately are remembered by digest.
@@ -193,7 +190,7 @@ class PageMaker:
             self._parsed.move_to_end(digest)
             return known, False, None
         inflated = inflate(came.payload, came.header("Content-Encoding"), self.max_bytes)
-        markup = parseable(kind.name, inflated.body) if inflated.body else None
+        markup = parseable(kind.media_type, inflated.body) if inflated.body else None
         parsed, charset = None, ""
         if markup is not None:
             charset = decide(inflated.body, kind.charset)
@@ -271,25 +268,36 @@ class PageMaker:
         group = LinkGroup(request.url, request.seed, request.depth, request.hops + 1, seed, (target,), None)
         return (group,), (fingerprint(target, self._seed),)
 
-    def _records(self, url: str, came: Exchange, head: bytes, facts: Facts) -> tuple[bytes, bytes]:
+    def _records(
+        self, url: str, came: Exchange, head: bytes, digest: str, kind: ContentType
+    ) -> tuple[bytes, bytes]:
         """The WARC records of an exchange: (request, response)."""
-        identity, asked_identity = self._record_id(), self._record_id()
-        assert facts.digest is not None
-        payload_digest = warc.digest_text(facts.digest)
+        identity = self._record_id()
         answered = warc.response_record(
-            url,
-            came.started_at,
-            head,
-            came.payload,
-            payload_digest=payload_digest,
             record_id=identity,
+            url=url,
+            date=came.started_at,
             ip=came.ip,
+            head=head,
+            payload=came.payload,
+            digest=digest,
             truncated=came.truncated,
+            compressed=warc.compressed_already(kind.media_type, came.header("Content-Encoding")),
         )
         asked = warc.request_record(
-            url, came.started_at, came.request_head, record_id=asked_identity, concurrent_to=identity
+            record_id=self._record_id(),
+            url=url,
+            date=came.started_at,
+            ip=came.ip,
+            head=came.request_head,
+            concurrent_to=identity,
         )
         return asked, answered
+
+    def _retry_after(self, came: Exchange) -> float | None:
+        """Seconds that a Retry-After asks for; None without one, or with one that says nothing."""
+        seconds = retry_after(came.header("Retry-After"), came.started_at + came.elapsed)
+        return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
 
 
 def failed_report(failure: Failure) -> Report:
@@ -297,58 +305,25 @@ def failed_report(failure: Failure) -> Report:
     return Report(
         Facts(
             outcome=failure.outcome.code,
-            status=None,
             reason=_word(failure.reason),
             error=_word(failure.error, 4096),
-            redirect_to=None,
-            content_type=None,
-            charset=None,
-            length=None,
-            wire_length=None,
-            digest=None,
-            title=None,
-            noindex=False,
-            etag=None,
-            last_modified=None,
-            fetched_at=None,
             elapsed_ms=int(failure.elapsed * 1000),
-            ip=None,
-            truncated=None,
         )
     )
 
 
-def _no_facts(came: Exchange, digest: bytes) -> Facts:
-    facts = Facts(0, came.status, *[None] * 7, digest, None, False, None, None, came.started_at, 0, came.ip, None)
-    return facts
-
-
-def _rejected(came: Exchange, kind: Kind) -> Facts:
+def _rejected(came: Exchange, media_type: str | None) -> Facts:
     """A body that was not wanted for its type; nothing of it is stored."""
     return Facts(
-        Outcome.TYPE_REJECTED.code,
-        came.status,
-        "type",
-        f"{kind.name} is left out by --accept or --reject",
-        None,
-        _word(kind.name),
-        *[None] * 5,
-        False,
-        None,
-        None,
-        came.started_at,
-        int(came.elapsed * 1000),
-        came.ip,
-        None,
+        outcome=Outcome.TYPE_REJECTED.code,
+        status=came.status,
+        reason="type",
+        error=f"{_word(media_type)} is left out by --accept or --reject",
+        content_type=_word(media_type),
+        fetched_at=came.started_at,
+        elapsed_ms=int(came.elapsed * 1000),
+        ip=came.ip,
     )
-
-
-def _retry_after(came: Exchange) -> float | None:
-    """Seconds that a Retry-After asks for; None without one, or with one that says nothing."""
-    value = came.header("Retry-After")
-    if value is None or not value.strip().isdecimal():
-        return None
-    return min(float(value.strip()[:12]), MAX_RETRY_AFTER)
 
 
 def _word(text: str | None, most: int = 255) -> str | None:

@@ -8,7 +8,11 @@ parse.py decides who gets which.
 
 What it finds is what stands in the tree, with these differences, all of them on pages that are broken anyway:
 tags that the tree builder would drop for where they stand (a `frame` outside a frameset, anything inside an
-old `select`) are found; CDATA sections in SVG and MathML are read as the comments they are in HTML.
+old `select`) are found; inside SVG and MathML, CDATA sections are read as the comments that they are in HTML, and
+script, style and title as the raw text that they are there, even when they close themselves.
+
+Judged by Lexbor itself: equal on 20,053 of 20,054 pages found on a Linux machine (the other: order of style
+sheets), and on 59,960 of 60,000 that were broken at random.
 
 Invariants: every quantifier is possessive or cannot overlap what follows it, so that no page makes it
 backtrack; nothing is raised for any bytes.
@@ -33,11 +37,13 @@ def elements(page: bytes, *, media: bool) -> list[Element]:
 
     `media`: also those that images, styles and the like stand in.
     """
+    if b"\0" in page:
+        page = page.replace(b"\0", b"\xef\xbf\xbd")  # as the standard does in names, values and titles
     found: list[Element] = []
     inert = 0  # the depth of templates: what they hold is not part of the page
     drawing = 0  # the depth of svg and math: their titles are not the page's
     tags = list(filter(None, (_MEDIA_TAGS if media else _TAGS)(page)))
-    if tags and page.endswith(tags[-1]) and not _CLOSED.fullmatch(tags[-1]):
+    if tags and page.endswith(tags[-1]) and not _closed(tags[-1]):
         tags.pop()  # the page ends inside this tag: the standard drops it, and its href may be half a URL
     for octets in tags:
         tag = octets.decode("utf-8", "replace")
@@ -64,6 +70,12 @@ def elements(page: bytes, *, media: bool) -> list[Element]:
         else:
             found.append((name, _attributes(tag[len(name) :])))
     return found
+
+
+def _closed(tag: bytes) -> bool:
+    """Whether a captured tag came to its `>`: if not, it would have gone on into whatever followed."""
+    whole = _ANY_TAG.match(tag + b"\0")
+    return whole is not None and whole.end() <= len(tag)
 
 
 def _attributes(tag: str) -> dict[str, str | None]:
@@ -163,7 +175,7 @@ _MEDIA_ELEMENTS = ("audio", "embed", "image", "img", "input", "object", "source"
 _TAGS = _tokenizer(_ELEMENTS, ("iframe", "title"))
 _MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), tuple(sorted(_RAW_FOUND)))
 
-_CLOSED = re.compile(rb"[/a-zA-Z]++" + _REST.replace(rb"|\Z", b"") + rb"(?s:.*)")
+_ANY_TAG = re.compile(rb"[/a-zA-Z]++" + _REST)
 
 # The same once more in str, for what was captured: it is closed and valid, so the last alternatives are not needed.
 _NAME = re.compile(r"/?[a-zA-Z]+")

@@ -9,7 +9,7 @@ that can be moved whole. Numbers in keys are big-endian, so that keys sort as th
     h slot host                      a host's facts (HostRow)
     b slot authority 0               robots.txt of an authority (RobotsRow)
     l lease                          an open lease (LeaseRow), with the requests that it lent
-    d digest20                       where the first payload with this digest was stored (DigestRow)
+    d digest                         where the first payload with this digest was stored (DigestRow)
     u seq                            a host with queued requests that waits outside memory, first in, first out
     s site                           one entry of the scope
     o file                           the committed end of an output file
@@ -113,6 +113,8 @@ class HostRow(NamedTuple):
     cookies: bytes | None
     turn: int | None
     """Its number in the line of parked hosts; None: it stands in no line."""
+    epoch: int
+    """Of the shard when the row was written: a host of an earlier one owes its delay anew (PROTOCOL rule 10)."""
 
 
 class RobotsRow(NamedTuple):
@@ -207,9 +209,9 @@ def lease_row(lease: LeaseId) -> bytes:
     return b"l" + lease.to_bytes(8, "big")
 
 
-def digest_row(digest: bytes) -> bytes:
+def digest_row(digest: str) -> bytes:
     """Key of a payload's first record."""
-    return b"d" + digest
+    return b"d" + digest.encode()
 
 
 def parked_row(seq: int) -> bytes:

@@ -13,7 +13,7 @@ from coordinator.shard import Commit, Shard
 from coordinator.sink import Recovery
 from coordinator.store.kv import Overlay, Store
 from coordinator.store.rows import DoneRow, LeaseRow, as_request, unpack, unpack_request_row
-from tests.simulation.web import Exchange
+from tests.simulation.web import DENIED, Exchange
 from tests.simulation.world import Broken
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Checks:
     def arrival(self, exchange: Exchange) -> None:
         """A request reached a site: was it its turn?"""
         cluster, now = self._cluster, self._world.now
+        self._robots(exchange)
         policy = cluster.config.for_host(exchange.host)
         log = cluster.web.log[exchange.host]
         near = 0
@@ -64,6 +65,16 @@ class Checks:
                 f"{last.arrived:.4f} to {last.over}",
                 (exchange.host, *self._leases_of(exchange.host)),
             )
+
+    def _robots(self, exchange: Exchange) -> None:
+        """A page is fetched only when its site's robots.txt was read, and allows it."""
+        site = self._cluster.web.site(exchange.url)
+        if not self._cluster.config.obey_robots or exchange.is_robots:
+            return
+        if site.robots_arrivals <= site.robots_failures:
+            raise Broken("robots.txt is obeyed", f"{exchange.url} before its robots.txt", self.about(exchange.url))
+        if site.robots is not None and DENIED in exchange.url:
+            raise Broken("robots.txt is obeyed", f"{exchange.url} is denied", self.about(exchange.url))
 
     def _delay(self, earlier: Exchange, later: Exchange) -> float:
         delay = self._cluster.config.for_host(later.host).delay
@@ -87,7 +98,7 @@ class Checks:
                 "credit is not exceeded", f"{process.name}: {flying} fetches, {config.concurrency} allowed"
             )
         unanswered = agent._owed_pages + len(agent._waiting)
-        if unanswered > tuning.unacknowledged_pages + config.concurrency + 64:
+        if unanswered > tuning.unacknowledged_pages + config.concurrency:
             raise Broken(
                 "memory is bounded",
                 f"{process.name}: {unanswered} pages unanswered, {tuning.unacknowledged_pages} allowed",
@@ -236,9 +247,9 @@ class Checks:
         leases = [
             str(line.detail).split("Lease ", 1)[1].split(" ", 1)[0]
             for line in self._world.trace
-            if line.verb == "sends" and f"Lease " in str(line.detail) and url in str(line.detail)
+            if line.verb == "sends" and "Lease " in str(line.detail) and url in str(line.detail)
         ]
-        return (url, *(f"{name}" for name in dict.fromkeys(leases)))
+        return (url, *dict.fromkeys(leases))
 
     def _leases_of(self, host: str) -> list[str]:
         return list(self.about(f"//{host}")[1:])

@@ -66,6 +66,8 @@ class ControlMachine:
                 seed = Request(url, 0, 0, 0, int(Flag.SEED), url, None, None)
                 self._open[number] = (shard, Seeds(number, (seed,)))
         self._send_seeds(self._life)
+        if not self._open:
+            self.crawl.source_closed()
         self._set_alarm()
 
     def crash(self) -> None:
@@ -111,8 +113,9 @@ class ControlMachine:
         life = self._life
 
         def receive() -> None:
-            if self._life == life and self._open.pop(seeded.number, None) is not None and not self._open:
-                assert self.crawl is not None
+            if self._life != life or self.crawl is None:
+                return
+            if self._open.pop(seeded.number, None) is not None and not self._open:
                 self.crawl.source_closed()
                 self.pause(self.paused)
 

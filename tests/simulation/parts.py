@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-
 from coordinator.crawl import Crawl
 from coordinator.outputs import OutputBatch
 from coordinator.shard import Instruction, Shard
+from coordinator.sink import Recovery
 from tests.support.disk import CrashableFiles, CrashableStore
 from worker.agent import Agent
 
@@ -38,18 +37,15 @@ class Parts:
         store.stage(rows)
         store.sync()
 
+    def recover(self, files: CrashableFiles, committed: Mapping[str, int], shard: int) -> Recovery:
+        """How output files are put right when a shard starts."""
+        return files.recover(committed, shard)
+
     def too_early(self, instruction: Instruction) -> bool:
         """Whether the shell carries out an instruction of a commit before the commit."""
         return False
 
-    def wall_left(self, wall: float) -> float:
-        """What a shard reads from the clock on the wall."""
-        return wall
-
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    """A deliberate fault: `rule` of PROTOCOL.md that it breaks, the parts that break it."""
-
-    rule: str
-    parts: type[Parts]
+    aborts = True
+    """Fetches in flight are broken off when the agent says so."""
+    clock_sleeps = False
+    """A worker's clock stands still while the machine is frozen."""

@@ -69,7 +69,7 @@ class ShardMachine:
 
     def wall(self) -> float:
         """The clock on this machine's wall, which may jump."""
-        return self.cluster.parts.wall_left(self._world.now + self._wall)
+        return self._world.now + self._wall
 
     # ----------------------------------------------------------------------------------------- life and death
 
@@ -82,7 +82,7 @@ class ShardMachine:
         self._offset = random.uniform(0.0, 1e6)
         rows = Overlay(self.store, remember=random.choice((0, 8, 1 << 15)))
         committed = {key[1:].decode(): unpack(packed) for key, packed in rows.scan(b"o", b"p", 1 << 30)}
-        recovery = self.files.recover(committed, self.index)
+        recovery = cluster.parts.recover(self.files, committed, self.index)
         cluster.checks.recovered(self, recovery)
         outputs = Outputs(
             committed,
@@ -119,6 +119,8 @@ class ShardMachine:
         self._world.tell(self.name, "starts", f"epoch {self.core.epoch}")
         cluster.checks.started(self)
         self.deliver(Tick())
+        if len(cluster.shards) == 1:
+            cluster.control.start()
         cluster.control.shard_started(self)
 
     def crash(self) -> None:
@@ -131,6 +133,8 @@ class ShardMachine:
         self.core = None
         self._committing = False
         self.restarts += 1
+        if len(self.cluster.shards) == 1:
+            self.cluster.control.crash()
         if self._alarm is not None:
             self._alarm.cancel()
         self._faults = Faults()
@@ -181,8 +185,9 @@ class ShardMachine:
         if core is None:
             return
         self._carry_out(core.handle(event, self.clock(), self.wall()))
-        self._go_on(core)
-        self.cluster.checks.handled(self, core)
+        if self.core is core:
+            self._go_on(core)
+            self.cluster.checks.handled(self, core)
 
     def _go_on(self, core: Shard) -> None:
         life = self._life
@@ -267,7 +272,8 @@ class ShardMachine:
                 case Seeded():
                     self.cluster.control.seeded(self, instruction)
                 case KeepPiece(key, index, body):
-                    self.files.keep(key, index, body)
+                    if not self._try(lambda key=key, index=index, body=body: self.files.keep(key, index, body)):
+                        return
                 case DropPieces(key):
                     self.files.drop(key)
                 case Note(event, facts, _):

@@ -43,9 +43,9 @@ class Page:
     arrivals: int = 0
 
     @property
-    def digest(self) -> bytes:
+    def digest(self) -> str:
         """Of its payload."""
-        return sha1((self.content or self.url).encode()).digest()
+        return sha1((self.content or self.url).encode()).hexdigest()
 
 
 @dataclass(slots=True)

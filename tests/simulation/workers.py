@@ -49,6 +49,9 @@ class Process:
         self.name = f"{machine.name}/{session.hex()[:6]}"
         self._cluster = machine.cluster
         self._world = machine.cluster.world
+        self.frozen = False
+        self._froze_at = 0.0
+        self.dead = False
         self.agent = agent(
             session,
             replaces=replaces,
@@ -62,14 +65,14 @@ class Process:
         self._tasks: dict[int, list[Task]] = {}
         self._alarm: Plan | None = None
         self._backlog: list[Callable[[], None]] = []
-        self.frozen = False
-        self.dead = False
         self.config: CrawlConfig | None = None
         self._scope: Scope | None = None
         self._seed = 0
 
     def clock(self) -> float:
         """This machine's monotonic clock."""
+        if self.frozen and self._cluster.parts.clock_sleeps:
+            return self._froze_at + self.machine.offset
         return self._world.now + self.machine.offset
 
     def begin(self) -> None:
@@ -96,11 +99,14 @@ class Process:
 
     def freeze(self) -> None:
         """SIGSTOP: the clock goes on, nothing else does."""
+        self._froze_at = self._world.now
         self.frozen = True
 
     def thaw(self) -> None:
         """SIGCONT: everything that waits happens at once, in any order."""
         self.frozen = False
+        if self._cluster.parts.clock_sleeps:
+            self.machine.offset -= self._world.now - self._froze_at
         backlog, self._backlog = self._backlog, []
         self._world.random.shuffle(backlog)
         for action in backlog:
@@ -145,8 +151,9 @@ class Process:
                 task.plan = self._later(instruction.at - self.clock(), lambda: self._connect(task))
             case core.Abort(lease):
                 self._world.tell(self.name, "aborts", m.lease_name(m.LeaseId(lease)))
-                for task in self._tasks.pop(lease, []):
-                    self._break_off(task)
+                if self._cluster.parts.aborts:
+                    for task in self._tasks.pop(lease, []):
+                        self._break_off(task)
             case core.Connect():
                 pass
             case core.Configure(config, scope, seed):

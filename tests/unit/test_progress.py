@@ -229,6 +229,7 @@ FACTS = Facts(
         (FACTS, "3 hosts × 1 s: at most 3 pages/s; more processes will not help; yours? --per-host 4 --delay 0"),
         (replace(FACTS, per_host=4, delay=0.0), "3 hosts × 4 at once: as fast as the servers answer"),
         (replace(FACTS, workers=0, worker_command="worker start -x"), "no workers: run `worker start -x`"),
+        (replace(FACTS, workers=0), "the local workers are starting"),
         (
             replace(FACTS, in_flight=0, hosts_leased=0, hosts_waiting=30, next_due_seconds=0.84),
             "waiting for politeness: 30 hosts, next due in 0.8 s",

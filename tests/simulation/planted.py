@@ -1,0 +1,488 @@
+"""Deliberate faults, one for each rule of docs/protocol.md that says what breaks without it, and some of our own.
+
+Each exchanges one part of the cluster for one that leaves the rule out. The simulation has to notice, within as many
+seeds as stand beside it; if it does not, it is the simulation that is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from common import messages as m
+from common.messages import LeaseId, lease_epoch
+from coordinator.crawl import Crawl, Over, Stage
+from coordinator.crawl import Instruction as ControlInstruction
+from coordinator.leases import OpenLease
+from coordinator.outputs import OutputBatch
+from coordinator.shard import Asked, Event, Instruction, Received, Seeded, Send, Shard, Tell
+from coordinator.sink import Recovery
+from coordinator.store.rows import LeaseRow
+from tests.simulation.parts import Parts
+from tests.support.disk import CrashableFiles, CrashableStore
+from worker import agent as core
+from worker.agent import Agent
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """`rule`: its number, and what is left out. `seeds`: within so many it is noticed."""
+
+    rule: str
+    parts: type[Parts]
+    seeds: int = 100
+
+
+# --------------------------------------------------------------------------------------------------------- order
+
+
+class _PageBeforeLinks(Agent):
+    def _links_accepted(self, number: int, owed: core._Owed, now: float) -> None:
+        pass
+
+    def _report(self, visit: core.Visit, ordinal: int, report: core.Report, now: float) -> None:
+        super()._report(visit, ordinal, report, now)
+        waiting = self._waiting.pop((visit.lease.id, ordinal), None)
+        if waiting is not None:
+            self._send_page(visit, ordinal, waiting.report, waiting.own, now)
+
+
+class PageBeforeLinks(Parts):
+    agent = _PageBeforeLinks
+
+
+class AnswerBeforeCommit(Parts):
+    def too_early(self, instruction: Instruction) -> bool:
+        return isinstance(instruction, Send) and isinstance(instruction.message, m.Answer)
+
+
+class SeedsAnsweredBeforeCommit(Parts):
+    def too_early(self, instruction: Instruction) -> bool:
+        return isinstance(instruction, Seeded)
+
+
+class ClosedBeforeCommit(Parts):
+    def too_early(self, instruction: Instruction) -> bool:
+        return isinstance(instruction, Tell) and isinstance(instruction.message, m.Closed)
+
+
+class RowsNotSynced(Parts):
+    def write_rows(self, store: CrashableStore, rows: Mapping[bytes, bytes | None]) -> None:
+        store.stage(rows)
+
+
+class OutputsNotSynced(Parts):
+    def write_outputs(self, files: CrashableFiles, batch: OutputBatch) -> None:
+        before = {name: file.durable for name, file in files._files.items()}
+        files.write(batch)
+        for append in batch.appends:
+            files._files[append.file].durable = before.get(append.file, 0)
+
+
+class NewNamesNotSynced(Parts):
+    def write_outputs(self, files: CrashableFiles, batch: OutputBatch) -> None:
+        before = {name for name, file in files._files.items() if file.is_named}
+        files.write(batch)
+        for append in batch.appends:
+            files._files[append.file].is_named = append.file in before
+
+
+class TailsLeft(Parts):
+    def recover(self, files: CrashableFiles, committed: Mapping[str, int], shard: int) -> Recovery:
+        return Recovery((), (), ())
+
+
+class _EntersWhenSent(Agent):
+    def _send_page(self, visit, ordinal, report, own, now):  # type: ignore[no-untyped-def]
+        for fingerprint in report.fingerprints:
+            self.sent.enter(fingerprint, report.depth)
+        super()._send_page(visit, ordinal, report, own, now)
+
+
+class EnteredWhenSent(Parts):
+    agent = _EntersWhenSent
+
+
+class SharedTable(Parts):
+    agent = _EntersWhenSent
+
+    def __init__(self) -> None:
+        self._agents: list[Agent] = []
+
+    def covers(self, agent: Agent, fingerprint: bytes, depth: int) -> bool:
+        if agent not in self._agents:
+            self._agents.append(agent)
+        return any(each.sent.covers(fingerprint, depth) for each in self._agents)
+
+
+# -------------------------------------------------------------------------------------------------------- leases
+
+
+class LeaseBeforeCommit(Parts):
+    def too_early(self, instruction: Instruction) -> bool:
+        return isinstance(instruction, Send) and isinstance(instruction.message, m.Lease)
+
+
+class _SameEpoch(Shard):
+    def _recover(self, now: float, wall: float) -> None:
+        self.epoch = 1
+        super()._recover(now, wall)
+
+
+class LeaseIdsReused(Parts):
+    shard = _SameEpoch
+
+
+class _LeasesForgotten(Shard):
+    def _reopen(self, lease_number: LeaseId, row: LeaseRow, now: float, wall: float) -> None:
+        super()._reopen(lease_number, row, now, wall)
+        lease = self.leases.get(lease_number)
+        if lease is not None:
+            self._end_lease(lease, now, wall, due=now)
+
+
+class LeasesForgotten(Parts):
+    shard = _LeasesForgotten
+
+
+class _CountsFromArrival(Agent):
+    def _begin(self, link: core._Link, lease: m.Lease, deadline: float, now: float) -> None:
+        super()._begin(link, lease, now + self._ttl, now)
+
+    def _alive(self, link: core._Link, alive: m.Alive, now: float) -> None:
+        listed = link.listed.get(alive.number, ())
+        super()._alive(link, alive, now)
+        for lease in listed:
+            visit = self._visits.get(lease)
+            if visit is not None:
+                visit.deadline = now + self._ttl
+
+
+class CountedFromArrival(Parts):
+    agent = _CountsFromArrival
+
+
+class _CountsFromFirst(Agent):
+    def __init__(self, *arguments, **named):  # type: ignore[no-untyped-def]
+        super().__init__(*arguments, **named)
+        self._born = named["now"]
+
+    def _begin(self, link: core._Link, lease: m.Lease, deadline: float, now: float) -> None:
+        super()._begin(link, lease, self._born + self._ttl, now)
+
+
+class CountedFromFirst(Parts):
+    agent = _CountsFromFirst
+
+
+class _TakesTwice(Agent):
+    def _take(self, link: core._Link, lease: m.Lease, now: float) -> None:
+        self._taken.pop(lease.id, None)
+        super()._take(link, lease, now)
+
+
+class LeaseTakenTwice(Parts):
+    agent = _TakesTwice
+
+
+class _RenewsAll(Shard):
+    def _heartbeat(self, session, beat, now, wall):  # type: ignore[no-untyped-def]
+        self.leases.renew(session.id, [lease.id for lease in self.leases.of(session.id)], now)
+        super()._heartbeat(session, beat, now, wall)
+
+    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        super()._end_lease(lease, now, wall, due=due)
+
+
+class AllRenewed(Parts):
+    shard = _RenewsAll
+
+
+class _NamesNoUnknown(Shard):
+    def _alive(self, session, unknown, released):  # type: ignore[no-untyped-def]
+        super()._alive(session, (), released)
+
+
+class UnknownNotNamed(Parts):
+    shard = _NamesNoUnknown
+
+
+class ClockNotLookedAt(Parts):
+    def may_write(self, agent: Agent, lease: int, now: float) -> bool:
+        return lease in agent._visits
+
+
+class NothingLookedAt(Parts):
+    def may_write(self, agent: Agent, lease: int, now: float) -> bool:
+        return True
+
+
+class ClockSleeps(Parts):
+    clock_sleeps = True
+
+
+class NotBrokenOff(Parts):
+    aborts = False
+
+
+class _ExpiryOwesNothing(Shard):
+    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        super()._end_lease(lease, now, wall, due=None if due is None else now)
+
+
+class ExpiryOwesNothing(Parts):
+    shard = _ExpiryOwesNothing
+
+
+class _AgesIgnored(Shard):
+    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        super()._end_lease(lease, now, wall, due=now if due is None else due)
+
+
+class AgesIgnored(Parts):
+    shard = _AgesIgnored
+
+
+class _DueForgotten(Shard):
+    def _recover(self, now: float, wall: float) -> None:
+        super()._recover(now, wall)
+        for host in self.frontier.hosts.values():
+            if host.free:
+                host.free = [(now, sum(count for _, count in host.free))]
+            host.rest_until = host.due_at_most = now
+
+
+class DueForgotten(Parts):
+    shard = _DueForgotten
+
+
+class _LateResults(Shard):
+    def __init__(self, *arguments, **named):  # type: ignore[no-untyped-def]
+        self._over: dict[int, OpenLease] = {}
+        super().__init__(*arguments, **named)
+
+    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        self._over[lease.id] = lease
+        super()._end_lease(lease, now, wall, due=due)
+
+    def _page(self, session, page, body, now, wall):  # type: ignore[no-untyped-def]
+        lease = self._over.get(page.lease)
+        if lease is not None and page.ordinal in lease.open and page.number not in session.answers:
+            host = self.frontier.host(lease.host, now, wall)
+            lease.open.discard(page.ordinal)
+            self._result(host, lease, lease.requests[page.ordinal], page, body, [], now, wall)
+            return None
+        return super()._page(session, page, body, now, wall)
+
+
+class LateResultTaken(Parts):
+    shard = _LateResults
+
+
+class _DuplicatesUnanswered(Shard):
+    def handle(self, event: Event, now: float, wall: float) -> list[Instruction]:
+        if isinstance(event, Received) and isinstance(event.message, m.Page):
+            session = self.fleet.get(event.message.session)
+            if session is not None and event.message.number in session.answers:
+                return []
+        return super().handle(event, now, wall)
+
+
+class DuplicatesUnanswered(Parts):
+    shard = _DuplicatesUnanswered
+
+
+class _TakesOldEpochs(Agent):
+    def _take(self, link: core._Link, lease: m.Lease, now: float) -> None:
+        shown, link.epoch = link.epoch, lease_epoch(lease.id)
+        super()._take(link, lease, now)
+        link.epoch = shown
+
+
+class OldEpochsTaken(Parts):
+    agent = _TakesOldEpochs
+
+
+class SameIdentity(Parts):
+    same_identity = True
+
+
+class _AllUpTo(Agent):
+    def _arrived(self, link: core._Link, message: m.ToWorker, now: float) -> None:
+        if isinstance(message, m.Answer) and message.accepted:
+            last = max(message.accepted)
+            below = tuple(number for number in self._owed if number < last)
+            message = replace(message, accepted=tuple(sorted({*message.accepted, *below})))
+        super()._arrived(link, message, now)
+
+
+class AnswersAllUpTo(Parts):
+    agent = _AllUpTo
+
+
+class _SendsOnce(Agent):
+    def _send_again(self, owed: core._Owed, now: float) -> None:
+        owed.due = now + 1e9
+
+
+class SentOnce(Parts):
+    agent = _SendsOnce
+
+
+class _SilentToStrangers(Shard):
+    def handle(self, event: Event, now: float, wall: float) -> list[Instruction]:
+        done = super().handle(event, now, wall)
+        return [each for each in done if not (isinstance(each, Send) and isinstance(each.message, m.HelloAgain))]
+
+
+class NoHelloAgain(Parts):
+    shard = _SilentToStrangers
+
+
+# ------------------------------------------------------------------------------------------------------- the end
+
+
+class _NoClose(Crawl):
+    def _report(self, report: m.Report, now: float) -> list[ControlInstruction]:
+        asked = super()._report(report, now)
+        if asked:
+            self.stage = Stage.FINISHED
+            return [Over()]
+        return asked
+
+
+class OnePoll(Parts):
+    crawl = _NoClose
+
+
+class _Gauges(Shard):
+    def _asked(self, asked: m.Poll | m.Close | m.Cap, now: float) -> None:
+        if isinstance(asked, m.Close):
+            counts = self.ledger.counts
+            asked = replace(
+                asked, epoch=self.epoch, admitted=counts.admitted, done=counts.ended, attempts=counts.attempts
+            )
+        super()._asked(asked, now)
+
+
+class Gauges(Parts):
+    shard = _Gauges
+
+
+class _AnyRound(Crawl):
+    def handle(self, message: m.Report | m.Closed | m.CapSet, now: float) -> list[ControlInstruction]:
+        if not isinstance(message, m.CapSet):
+            message = replace(message, round=self._round)
+        return super().handle(message, now)
+
+
+class AnyRound(Parts):
+    crawl = _AnyRound
+
+
+class _SeedsIgnored(Crawl):
+    def source_opened(self) -> None:
+        super().source_opened()
+        self.source_closed()
+
+    def source_closed(self) -> None:
+        if self._sources:
+            super().source_closed()
+
+
+class SeedsIgnored(Parts):
+    crawl = _SeedsIgnored
+
+
+# ----------------------------------------------------------------------------------------------------- our own
+
+
+class _LinksRefusedCountAsSent(Agent):
+    def _refused(self, number: int, reason: str, now: float) -> None:
+        owed = self._owed.get(number)
+        if owed is not None:
+            for fingerprint in owed.fingerprints:
+                self.sent.enter(fingerprint, owed.depth)
+        super()._refused(number, reason, now)
+
+
+class RefusedCountAsSent(Parts):
+    agent = _LinksRefusedCountAsSent
+
+
+class _Unbounded(Agent):
+    def _room(self) -> int:
+        return 1 << 20
+
+
+class NoBound(Parts):
+    agent = _Unbounded
+
+
+class _RobotsNotAwaited(Agent):
+    def _begin(self, link: core._Link, lease: m.Lease, deadline: float, now: float) -> None:
+        assert self._config is not None
+        config = self._config
+        self._config = replace(config, obey_robots=False)
+        super()._begin(link, lease, deadline, now)
+        self._config = config
+
+
+class RobotsNotAwaited(Parts):
+    agent = _RobotsNotAwaited
+
+
+class _CreditIgnored(Shard):
+    def _lend_to(self, session, host, now, wall):  # type: ignore[no-untyped-def]
+        super()._lend_to(session, host, now, wall)
+        session.lent_lanes = session.lent_requests = 0
+
+
+class CreditIgnored(Parts):
+    shard = _CreditIgnored
+
+
+PLANTED: tuple[Planted, ...] = (
+    Planted("1: a page is reported before its outlinks are acknowledged", PageBeforeLinks),
+    Planted("1: outlinks refused with their page count as sent", RefusedCountAsSent),
+    Planted("2: an answer leaves before the commit", AnswerBeforeCommit),
+    Planted("2: seeds are answered before the commit", SeedsAnsweredBeforeCommit),
+    Planted("2: rows are not synced", RowsNotSynced),
+    Planted("2: output bytes are not fsynced", OutputsNotSynced),
+    Planted("2: the folder of a new file is not fsynced", NewNamesNotSynced),
+    Planted("2: tails are not cut on start", TailsLeft),
+    Planted("4: the table of links sent is shared", SharedTable),
+    Planted("4: a link is entered when sent", EnteredWhenSent),
+    Planted("5: a lease leaves before its row is committed", LeaseBeforeCommit),
+    Planted("5: lease ids are used again after a restart", LeaseIdsReused),
+    Planted("5: open leases are lent again on start", LeasesForgotten),
+    Planted("6: a lease's time counts from arrival", CountedFromArrival),
+    Planted("6: a lease's time counts from the first request", CountedFromFirst),
+    Planted("6: a lease is taken twice", LeaseTakenTwice),
+    Planted("7: all leases of a session are renewed", AllRenewed),
+    Planted("7: unknown leases are not named", UnknownNotNamed),
+    Planted("8: the worker's clock stands still while it sleeps", ClockSleeps),
+    Planted("8: the clock is not looked at before writing", ClockNotLookedAt),
+    Planted("8: nothing is looked at before writing", NothingLookedAt),
+    Planted("8: fetches in flight are not broken off", NotBrokenOff),
+    Planted("9: expiry owes no delay", ExpiryOwesNothing),
+    Planted("9: ages are ignored", AgesIgnored),
+    Planted("10: due times are forgotten over a restart", DueForgotten),
+    Planted("11: a late result is taken", LateResultTaken),
+    Planted("11: a duplicate is not answered", DuplicatesUnanswered),
+    Planted("12: leases of older epochs are taken", OldEpochsTaken),
+    Planted("13: a session's name is its machine's", SameIdentity),
+    Planted("13: an answer covers all numbers up to it", AnswersAllUpTo),
+    Planted("13: nothing is sent again", SentOnce),
+    Planted("13: nobody is asked to say hello again", NoHelloAgain),
+    Planted("14: one poll, and no Close", OnePoll),
+    Planted("14: Close looks at gauges only", Gauges),
+    Planted("14: replies of older rounds count", AnyRound),
+    Planted("14: a shard says closed before the commit", ClosedBeforeCommit),
+    Planted("14: it ends while seeds are read", SeedsIgnored),
+    Planted("19: pages are fetched before their robots.txt", RobotsNotAwaited),
+    Planted("23: nothing bounds what is unanswered", NoBound),
+    Planted("23: a shard lends beyond a worker's credit", CreditIgnored),
+)
+
+__all__ = ["PLANTED", "Planted", "Asked"]
