@@ -525,10 +525,10 @@ class CrawlConfig:
     def to_wire(self) -> dict[str, object]:
         """What workers need, in types that msgpack knows. Secrets are in it: send it over CURVE or loopback
         only."""
-        wire: dict[str, object] = {name: _plain(getattr(self, name)) for name in _wire_names()}
+        wire: dict[str, object] = {name: _plain(getattr(self, name)) for name in sorted(_wire_names())}
         wire["host"] = [[rule.match, rule.delay, rule.per_host] for rule in self.host]
         wire["hosts"] = [list(pair) for pair in self.hosts]
-        wire["tuning"] = {name: getattr(self.tuning, name) for name in _wire_tuning_names()}
+        wire["tuning"] = {name: getattr(self.tuning, name) for name in sorted(_wire_tuning_names())}
         return wire
 
     @classmethod

@@ -371,7 +371,7 @@ class Alive:
     """Answer to a Heartbeat or a Release: the leases listed in it are renewed, but for the `unknown`, which end now.
 
     `number` is that of the answered message: what it listed is what was renewed. 0: sent because the phase changed,
-    renews nothing.
+    renews nothing; an end it names is believed at once, any other phase is asked for with a heartbeat.
     """
 
     session: Session

@@ -12,7 +12,7 @@ Invariants:
      becomes a space, for those are a stranger's).
   3. What is compressed already is stored, not compressed again: only the headers before it are.
 
-Measured for a payload of 10.7 KB that is gzip already: response 26 µs with its head, request 18, payload digest 6.
+Measured for a payload of 10.7 KB that is gzip already: response 23 µs with its head, request 14, payload digest 8.
 One igzip run over such a response would cost 27 µs more and save nothing; 40 KB of HTML as it is: 140 µs.
 """
 
@@ -106,9 +106,10 @@ def response_record(
     truncated: Truncation | None = None,
     compressed: bool = False,
 ) -> bytes:
-    """A response. `head` from `response_head`; `digest`: the payload's, as `digest_text` writes it; `date` in wall-clock seconds.
+    """A response. `head` from `response_head`; `date` in wall-clock seconds.
 
-    `compressed`: what `compressed_already` said. The payload is then stored as it is inside the gzip member.
+    `digest`: the payload's, as `digest_text` writes it. `compressed`: what `compressed_already` said; the payload is
+    then stored as it is inside the gzip member.
     """
     lines = [
         "WARC/1.1",
@@ -279,7 +280,8 @@ _BLOCK = 0xFFFF  # what a stored block can hold
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, system unknown
 _STORED = struct.Struct("<BHH")  # not the last block, type 0; after a sync flush the bits begin at a byte
 _LAST_BLOCK = _STORED.pack(1, 4, 4 ^ 0xFFFF) + b"\r\n\r\n"
-_BASE_32 = [first + second for first in "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" for second in "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"]
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_BASE_32 = [first + second for first in _LETTERS for second in _LETTERS]  # ten bits at a time
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 _LINE_BREAK = re.compile(rb"[\r\n]+")

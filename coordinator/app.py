@@ -16,7 +16,6 @@ import os
 import shlex
 import signal
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from common import clock
@@ -24,8 +23,9 @@ from common.config import CrawlConfig, version
 from common.endpoints import endpoints, is_loopback, parse
 from common.errors import StorageError, UsageError
 from common.log import get_logger
+from common.memory import keep_freed_memory
 from common.messages import Closed, Phase
-from common.outcome import OUTCOMES, State
+from common.outcome import OUTCOMES
 from coordinator import crawl as control
 from coordinator import status as st
 from coordinator.control import ControlServer, new_token
@@ -37,7 +37,7 @@ from coordinator.opening import open_shard
 from coordinator.progress import Reporter, reporter
 from coordinator.server import Keys, ShardServer, new_keys
 from coordinator.settings import CoordinatorSettings
-from coordinator.shard import Asked, Seeded, Steered, Tell, Tick
+from coordinator.shard import Asked, Say, Seeded, Steered, Tell, Tick
 from coordinator.sink import room
 from coordinator.watch import Watch
 
@@ -54,13 +54,16 @@ STATUS_SECONDS = 0.25
 SUMMARY_SECONDS = 10.0
 """Between two versions of summary.json: what `coord status` says when this process was killed."""
 
+SAID_BY_SHARD = 50
+"""Of what the shard has to say to people; a list of 50,000 domains may have as many redirects. The log has all."""
+
 log = get_logger("coordinator.app")
 
 
 async def run(settings: CoordinatorSettings) -> int:
     """Run a crawl to its end, or until it is stopped; the exit code of the contract."""
-    coordinator = Coordinator(settings)
-    return await coordinator.run()
+    keep_freed_memory()
+    return await Coordinator(settings).run()
 
 
 class Coordinator:
@@ -96,6 +99,8 @@ class Coordinator:
         self._begun = clock.now()
         self._worker_command = ""
         self._next_summary = 0.0
+        self._heard = 0
+        """What the shard had to say to people."""
 
     # -------------------------------------------------------------------------------------------------- the run
 
@@ -233,6 +238,7 @@ class Coordinator:
         page is fetched; a list, or what comes in by a pipe, is begun at once.
         """
         at_once = self._config.no_follow or "-" in self._settings.seeds
+        ended_before = self._server.core.ledger.counts.ended
         self._crawl.source_opened()
         if at_once:
             self._set_phase()
@@ -248,8 +254,13 @@ class Coordinator:
             self._crawl.source_closed()
         self._set_phase()
         counts = self._server.core.ledger.counts
-        if not self._settings.stay and counts.admitted == 0:
+        if self._settings.stay:
+            return
+        if counts.admitted == 0:
             self._say("no seed could be used: nothing to do")
+        elif counts.admitted == counts.ended == ended_before:
+            what = "the seeds bring nothing new" if self._settings.seeds else "give new seeds to go on"
+            self._say(f"{self._directory.path} is finished: {what}")
 
     async def _tick(self) -> None:
         """What has to be looked at now and then: ends, limits, the disk, what people see."""
@@ -288,10 +299,15 @@ class Coordinator:
 
     # ----------------------------------------------------------------------------------------- messages between
 
-    def _told(self, told: Tell | Seeded) -> None:
+    def _told(self, told: Tell | Seeded | Say) -> None:
         """The shard has something to say to control."""
         if isinstance(told, Seeded):
             self._intake.seeded(told)
+            return
+        if isinstance(told, Say):
+            self._heard += 1
+            if self._heard <= SAID_BY_SHARD:
+                self._say(told.text)
             return
         for instruction in self._crawl.handle(told.message, clock.now()):
             self._to_shard(instruction)
@@ -345,7 +361,7 @@ class Coordinator:
             return LOOK, "--fail-on " + ",".join(failing)
         if "POISON" in wanted:
             return LOOK, "poison"
-        if counts.admitted and not counts.seeds_ok:
+        if (counts.admitted or self._intake.tally.bad) and not counts.seeds_ok:
             return LOOK, "no seed gave a page"
         return code, reason
 
@@ -443,7 +459,3 @@ def _own_addresses() -> list[str]:
             continue
     found["127.0.0.1"] = None
     return list(found)
-
-
-Say = Callable[[str], None]
-assert State.QUEUED

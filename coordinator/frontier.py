@@ -413,6 +413,7 @@ class Frontier:
             host = Host.from_row(name, number, row, per_host=policy.per_host, due=now + left, now=now)
             if host.queued or host.waiting:
                 host.where = Where.PARKED
+                host.more = True
         self.hosts[name] = host
         return host
 
@@ -474,7 +475,7 @@ class Frontier:
         host.where = Where.PARKED
         host.turn = following
         host.head = []
-        host.more = host.queued > 0
+        host.more = True
         self.touch(host)
 
     def _unpark(self, now: float, wall: float) -> None:

@@ -218,7 +218,7 @@ class Host:
         """The host as it was stored; `due` (monotonic) is what the caller made of `due_wall` and `set_for`."""
         host = cls(key, slot, per_host=per_host, now=now)
         host.free = [(due, per_host)]
-        host.due_at_most = due
+        host.due_at_most = host.rest_until = due
         host.queued = row.queued
         host.waiting = row.waiting
         host.charged = row.charged

@@ -149,7 +149,7 @@ class Intake:
             self._say(f"skipped: {where}: {why}")
         elif self.tally.bad == BAD_LINES_TOLD + 1:
             self._say(f"further bad lines are counted, and told in {self._folder}")
-        log.warning("seed.bad", source=seed.source, line=seed.line, reason=seed.reason)
+        log.debug("seed.bad", source=seed.source, line=seed.line, reason=seed.reason)
 
     def _serial(self) -> int:
         return sum(1 for _ in self._folder.glob("seeds-*.jsonl"))

@@ -34,6 +34,7 @@ from coordinator.shard import (
     KeepPiece,
     Note,
     Received,
+    Say,
     Seeded,
     Send,
     Shard,
@@ -219,7 +220,7 @@ def new_keys() -> tuple[bytes, WorkerKey]:
 
 
 class ShardServer:
-    """Runs one shard's core until `stop`. `told` gets what the core has to say to control."""
+    """Runs one shard's core until `stop`. `told` gets what the core has to say to control and to people."""
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ class ShardServer:
         store: Store,
         sink: FileSink,
         tuning: Tuning,
-        told: Callable[[Tell | Seeded], None],
+        told: Callable[[Tell | Seeded | Say], None],
     ) -> None:
         self.core = core
         self._store = store
@@ -354,7 +355,7 @@ class ShardServer:
                     self._sink.keep(key, index, body)
                 case DropPieces(key):
                     self._sink.drop(key)
-                case Tell() | Seeded():
+                case Tell() | Seeded() | Say():
                     self._told(instruction)
 
     def _set_alarm(self) -> None:

@@ -156,7 +156,14 @@ class Note:
     level: str = "info"
 
 
-Instruction = Send | Tell | Seeded | KeepPiece | DropPieces | Note
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Something that people should hear at once."""
+
+    text: str
+
+
+Instruction = Send | Tell | Seeded | KeepPiece | DropPieces | Note | Say
 
 
 @dataclass(frozen=True, slots=True)
@@ -701,7 +708,7 @@ class Shard:
                 group.referrer,
                 None if group.forms is None else group.forms[position],
             )
-            if flags:
+            if flags and not anywhere:
                 self._extend_scope(url)
             if not anywhere:
                 refusal = self.scope.refusal(CanonicalURL(url))
@@ -732,6 +739,7 @@ class Shard:
             return
         self.set_scope(grown)
         self._note("scope.grown", by=url)
+        self._now_out.append(Say(f"a seed redirects to {authority(CanonicalURL(url))}: its host joins the scope"))
 
     def set_scope(self, scope: Scope) -> None:
         """A new version of the scope: durable with the next commit, told to all workers then."""

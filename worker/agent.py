@@ -8,8 +8,9 @@ what it holds, and stops by its own clock when a lease runs out (rules 6 to 8).
 A shard's link is GREETING (Hello sent, no Welcome yet) or WELCOME. What is owed for a page goes
 links sent -> links answered -> page sent -> page answered; with one shard the outlinks ride in the page.
 
-Invariants: a lease is taken once; a page is sent only after its links were accepted; what is held unanswered is
-bounded by `unacknowledged_pages` and `unacknowledged_bytes`, but for one page when nothing else is held (rule 23).
+Invariants: a lease is taken once; a page is sent only after its links were accepted; no fetch begins while
+`unacknowledged_pages` or `unacknowledged_bytes` are held unanswered, so what is held is at most that and what was in
+flight (rule 23).
 
 Read next: visit.py (one lease), app.py (the shell that fetches), link.py (the shell that sends).
 """
@@ -408,8 +409,13 @@ class Agent:
             self._drop(lease)
         for lease in alive.released:
             link.releasing.pop(lease, None)
-        if alive.number >= link.phase_number:
-            link.phase_number, link.phase = alive.number, Phase(min(alive.phase, Phase.FINISHED))
+        if not alive.number and alive.phase < Phase.STOPPING:
+            # It may have been overtaken by another change of phase; the answer to a heartbeat says which holds.
+            link.next_beat = self._due(now)
+        elif alive.number >= link.phase_number or alive.phase >= Phase.STOPPING:
+            # An end is final, so it is believed at once, in whatever order it comes.
+            link.phase_number = max(link.phase_number, alive.number)
+            link.phase = Phase(min(alive.phase, Phase.FINISHED))
             self._set_phase(max(each.phase for each in self._links.values()), now)
         if self._scope is not None and alive.scope_version > self._scope.version:
             link.welcome, link.next_hello = False, self._due(now)

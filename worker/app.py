@@ -22,6 +22,7 @@ from common import clock
 from common.config import CrawlConfig
 from common.keys import WorkerKey
 from common.log import get_logger
+from common.memory import keep_freed_memory
 from common.messages import ToWorker
 from common.outcome import Outcome
 from common.url import CanonicalURL, host_key
@@ -41,6 +42,9 @@ from worker.visit import Fetch, FetchRobots
 LAG_SECONDS = 1.0
 """Between two looks at how late the loop is."""
 
+TIMER_SECONDS = 0.0015
+"""How early uvloop may wake a sleeper: its timers count whole milliseconds, rounded, of a clock that is cut to them."""
+
 log = get_logger("worker.app")
 
 
@@ -48,6 +52,7 @@ async def run_process(
     settings: WorkerSettings, session: bytes, replaces: tuple[bytes, ...], index: int, lifeline: Connection
 ) -> int:
     """The life of one process: its exit code. The supervisor's child watches the lifeline and holds the lock."""
+    keep_freed_memory()
     return await WorkerProcess(settings, session, replaces, index).run()
 
 
@@ -203,9 +208,7 @@ class WorkerProcess:
     # -------------------------------------------------------------------------------------------- fetches
 
     async def _fetch(self, step: Fetch) -> None:
-        wait = step.at - clock.now()
-        if wait > 0:
-            await asyncio.sleep(wait)
+        await _sleep_until(step.at)
         pages, agent, request = self._pages, self._agent, step.request
         assert self._fetcher is not None and pages is not None
         if self._configuring is not None and not self._configuring.done():
@@ -236,8 +239,7 @@ class WorkerProcess:
             await asyncio.wait([self._configuring])
         records: list[bytes] = []
         while True:
-            if (wait := at - clock.now()) > 0:
-                await asyncio.sleep(wait)
+            await _sleep_until(at)
             assert self._fetcher is not None
             came = await self._fetcher.fetch(
                 url,
@@ -285,6 +287,12 @@ class WorkerProcess:
                 step.lease, step.authority, word, status, error, text, b"".join(records), 0, ended, sent
             )
         )
+
+
+async def _sleep_until(at: float) -> None:
+    """Return not before `at`, by the agent's clock: a host's delay has passed then, to the last microsecond."""
+    if (wait := at - clock.now()) > 0:
+        await asyncio.sleep(wait + TIMER_SECONDS)
 
 
 _HOST_FAILURES: Mapping[Outcome, str] = {

@@ -119,10 +119,10 @@ def _work(settings: WorkerSettings) -> int:
     # Here, not above: the help of a command must not wait for all that a worker needs.
     import uvloop
 
-    from worker import app
+    from worker.entry import run_process
     from worker.supervisor import supervise
 
-    return uvloop.run(supervise(settings, app.run_process))
+    return uvloop.run(supervise(settings, run_process))
 
 
 def _endpoint(text: str) -> str:

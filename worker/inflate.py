@@ -110,27 +110,28 @@ def _gzip(payload: bytes, limit: int) -> Inflated:
 def _deflate(payload: bytes, limit: int) -> Inflated:
     # RFC 9110 says zlib (RFC 1950); some servers send bare deflate. A zlib header is recognisable by its
     # check bits; what looks like one by chance is tried again as bare deflate when it breaks.
-    bare = Inflated(b"")
     if len(payload) > 1 and payload[0] & 0x0F == 8 and (payload[0] << 8 | payload[1]) % 31 == 0:
         wrapped = _stream(payload, limit, "deflate", _Zlib)
         if wrapped.error is None or wrapped.body:
             return wrapped
-    else:
-        bare = _stream(payload, limit, "deflate", _Bare)
-    return bare if bare.body or bare.error is None else _not_encoded(payload, limit, "deflate")
+    bare = _stream(payload, limit, "deflate", _Bare)
+    return _not_encoded(payload, limit, "deflate") if _in_vain(bare, payload) else bare
 
 
 def _brotli(payload: bytes, limit: int) -> Inflated:
     inflated = _stream(payload, limit, "br", _Brotli)
-    if inflated.error and not inflated.body and payload.lstrip()[:1] == b"<":  # br itself has no magic number
-        return _not_encoded(payload, limit, "br")
-    return inflated
+    return _not_encoded(payload, limit, "br") if _in_vain(inflated, payload) else inflated
 
 
 def _zstd(payload: bytes, limit: int) -> Inflated:
-    if not payload.startswith(_ZSTD_MAGIC) and payload[1:4] != b"\x2a\x4d\x18":
+    if not _ZSTD_MAGIC.startswith(payload[:4]) and payload[1:4] != b"\x2a\x4d\x18":  # the second: skippable
         return _not_encoded(payload, limit, "zstd")
     return _stream(payload, limit, "zstd", _Zstd)
+
+
+def _in_vain(inflated: Inflated, payload: bytes) -> bool:
+    """Whether a coding without a magic number decoded nothing from what looks like plain markup."""
+    return inflated.error is not None and not inflated.body and payload.lstrip()[:1] == b"<"
 
 
 def _not_encoded(payload: bytes, limit: int, coding: str) -> Inflated:

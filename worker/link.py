@@ -27,14 +27,22 @@ DRAINED_AT_ONCE = 128
 SEND_QUEUE = 2000
 """Messages that ZeroMQ may hold on the way to one shard; credit keeps us far below."""
 
-FAILURES_TOLD = 3
-"""Handshakes that fail one after another before we say that the key is wrong."""
+GATHER_SECONDS = 0.005
+"""Data messages wait this long for others: waking ZeroMQ's thread costs more than the message. Far below a commit."""
 
-_FAILED = {
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
-    zmq.Event.HANDSHAKE_FAILED_AUTH,
-}
+GATHERED_MOST = 64
+"""Messages that are gathered at most, a megabyte or so."""
+
+FAILURES_TOLD = 3
+"""Handshakes broken off one after another before we say that the key is wrong."""
+
+_BROKEN_OFF = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+"""The other side hung up: a coordinator that cannot read our greeting, for we have another's key. Or a tunnel whose far
+end is not there: so without a key, or once a handshake succeeded, it means nothing."""
+
+_REFUSED = {zmq.Event.HANDSHAKE_FAILED_PROTOCOL, zmq.Event.HANDSHAKE_FAILED_AUTH}
+"""It let us in no further: no ZeroMQ there, one of us without a key, or our key not admitted. ZeroMQ never connects
+again after it (libzmq 4.3, tried), so it must be told at once."""
 
 log = get_logger("worker.link")
 
@@ -59,8 +67,11 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[tuple[int, bool], zmq.Socket[bytes]] = {}
         self._monitors: list[zmq.Socket[bytes]] = []
-        self._failures = 0
+        self._failures: int | None = 0
+        """Handshakes broken off so far; None: one succeeded, so the key is right."""
         self._look_again: set[tuple[int, bool]] = set()
+        self._gathered: dict[int, list[list[bytes]]] = {}
+        """Data messages by shard that leave together."""
         self.dropped = 0
         """Messages that could not be sent when they should have been."""
         self.broken = 0
@@ -92,10 +103,30 @@ class Link:
             self._loop.add_reader(_descriptor(socket), self._drain, shard, data)
 
     def send(self, shard: int, message: FromWorker, *, data: bool, body: bytes) -> None:
-        """Send a message now or never."""
+        """Send a message, now or never; data with what comes in the next moment."""
         frames = [wire.encode(message), body] if body else [wire.encode(message)]
+        if not data:
+            self._send(shard, data, frames)
+            return
+        waiting = self._gathered.get(shard)
+        if waiting is None:
+            self._gathered[shard] = [frames]
+            self._loop.call_later(GATHER_SECONDS, self._flush, shard)
+            return
+        waiting.append(frames)
+        if len(waiting) >= GATHERED_MOST:
+            self._flush(shard)
+
+    def _flush(self, shard: int) -> None:
+        for frames in self._gathered.pop(shard, ()):
+            self._send(shard, True, frames)
+
+    def _send(self, shard: int, data: bool, frames: list[bytes]) -> None:
+        socket = self._sockets.get((shard, data))
+        if socket is None:
+            return
         try:
-            self._sockets[shard, data].send_multipart(frames, zmq.NOBLOCK, copy=True)
+            socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
         except zmq.Again:
             self.dropped += 1
         if (shard, data) not in self._look_again:
@@ -104,6 +135,8 @@ class Link:
 
     def close(self) -> None:
         """Close all sockets; what was sent has a second to leave."""
+        for shard in list(self._gathered):
+            self._flush(shard)
         for socket in (*self._sockets.values(), *self._monitors):
             self._loop.remove_reader(_descriptor(socket))
             socket.close()
@@ -135,7 +168,7 @@ class Link:
     def _watch(self, socket: zmq.Socket[bytes]) -> None:
         """A wrong key is met with silence on the socket; only its monitor tells."""
         monitor = socket.get_monitor_socket(
-            zmq.Event.HANDSHAKE_SUCCEEDED | sum(_FAILED) | zmq.Event.DISCONNECTED
+            zmq.Event.HANDSHAKE_SUCCEEDED | _BROKEN_OFF | sum(_REFUSED) | zmq.Event.DISCONNECTED
         )
         self._monitors.append(monitor)
         self._loop.add_reader(_descriptor(monitor), self._observe, monitor)
@@ -148,11 +181,13 @@ class Link:
             except zmq.ZMQError:
                 return
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self._failures = 0
-            elif event in _FAILED:
+                self._failures = None
+            elif event == _BROKEN_OFF and self._key is not None and self._failures is not None:
                 self._failures += 1
                 if self._failures == FAILURES_TOLD:
                     self._refused(f"{self._address}: wrong key, or not a coordinator")
+            elif event in _REFUSED:
+                self._refused(f"{self._address}: wrong key, or not a coordinator")
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

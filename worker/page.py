@@ -20,7 +20,7 @@ from common.identity import record_ids
 from common.messages import Facts, Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
-from common.url import CanonicalURL, LinkJoiner, canonical, fingerprint
+from common.url import CanonicalURL, Link, LinkJoiner, canonical, fingerprint
 from worker.agent import Report
 from worker.charset import codec, decide, to_utf8
 from worker.exchange import Exchange, Failure
@@ -37,6 +37,15 @@ PARSED_KEPT = 256
 
 JOINER_ENTRIES = 65_536
 """Joined hrefs remembered, about 0.5 KB each."""
+
+MAX_LINKS = 20_000
+"""Outlinks taken from one page; a sitemap in HTML has some thousands, a trap has no end."""
+
+MAX_LINK_CHARACTERS = 4 << 20
+"""And their characters together: they travel in one message."""
+
+MAX_HEAD_BYTES = 1 << 18
+"""Of a response's head that travel beside its record."""
 
 MAX_RETRY_AFTER = 86_400.0
 """Seconds; what a Retry-After may ask for at most. How much of it is obeyed is for the shard."""
@@ -61,7 +70,7 @@ class PageMaker:
         self._seed = seed
         self._joiner = LinkJoiner(seed, entries=JOINER_ENTRIES, max_length=config.max_url_length)
         self._record_id = record_ids()
-        self._parsed: OrderedDict[str, _Remembered] = OrderedDict()
+        self._parsed: OrderedDict[tuple[str, ...], _Remembered] = OrderedDict()
         self.max_bytes = config.max_bytes
         self._token = config.robots_token
 
@@ -152,7 +161,7 @@ class PageMaker:
             depth,
             tuple(refused.items()),
             self._retry_after(came),
-            head,
+            head if len(head) <= MAX_HEAD_BYTES else head[: head.rindex(b"\r\n", 0, MAX_HEAD_BYTES - 4)] + b"\r\n\r\n",
             asked,
             answered,
         )
@@ -185,9 +194,10 @@ class PageMaker:
 
         Payloads seen lately are remembered by digest.
         """
-        known = self._parsed.get(digest)
+        key = (digest, came.header("Content-Type") or "", came.header("Content-Encoding") or "")
+        known = self._parsed.get(key)
         if known is not None:
-            self._parsed.move_to_end(digest)
+            self._parsed.move_to_end(key)
             return known, False, None
         inflated = inflate(came.payload, came.header("Content-Encoding"), self.max_bytes)
         markup = parseable(kind.media_type, inflated.body) if inflated.body else None
@@ -203,7 +213,7 @@ class PageMaker:
             )
         page = _Remembered(parsed, charset, len(inflated.body))
         if not inflated.truncated and inflated.error is None:
-            self._parsed[digest] = page
+            self._parsed[key] = page
             if len(self._parsed) > PARSED_KEPT:
                 self._parsed.popitem(last=False)
         return page, inflated.truncated, inflated.error
@@ -251,6 +261,8 @@ class PageMaker:
         fresh = [link for link in self.scope.select(joined, refused) if not covers(link[1], depth)]
         if not fresh:
             return (), ()
+        if len(fresh) > MAX_LINKS or sum(len(link[0]) for link in fresh) > MAX_LINK_CHARACTERS:
+            fresh = _bounded(fresh, refused)
         urls = tuple(link[0] for link in fresh)
         group = LinkGroup(request.url, request.seed, depth, 0, 0, urls, None)
         return (group,), tuple(link[1] for link in fresh)
@@ -324,6 +336,18 @@ def _rejected(came: Exchange, media_type: str | None) -> Facts:
         elapsed_ms=int(came.elapsed * 1000),
         ip=came.ip,
     )
+
+
+def _bounded(links: list[Link], refused: dict[str, int]) -> list[Link]:
+    """The first links, as many as a message may hold; the others are counted."""
+    room, count = MAX_LINK_CHARACTERS, 0
+    for url, _ in links[:MAX_LINKS]:
+        room -= len(url)
+        if room < 0:
+            break
+        count += 1
+    refused["too_many"] = len(links) - count
+    return links[:count]
 
 
 def _word(text: str | None, most: int = 255) -> str | None:

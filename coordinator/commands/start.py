@@ -18,6 +18,7 @@ from common.config import CrawlConfig, changes, changes_refused
 from common.configfile import kept, load
 from common.endpoints import parse
 from common.errors import UsageError
+from coordinator import seeds as inputs
 from coordinator.directory import CrawlDirectory
 from coordinator.settings import CoordinatorSettings
 
@@ -164,6 +165,7 @@ def _begin(
         parse_address(http, "--http")
     if not seeds and procs is not None and not (path / "FORMAT").exists():
         raise UsageError(f"nothing to crawl: give a SEED, such as {command} https://example.org/ --out {out}")
+    inputs.read(seeds, max_length=config.max_url_length)  # looks at each argument, reads none of them yet
     with CrawlDirectory.acquire(path) as directory:
         _adopt(directory, config)
         if not config.quiet:

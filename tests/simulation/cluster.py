@@ -28,7 +28,14 @@ from tests.simulation.world import Broken, World
 STEPS = 400_000
 """A run never takes more: then something goes round in circles."""
 
-PATIENCE = 6000.0
+HANDSHAKES = (0.001, 0.05, 0.05, 0.4, 3.0)
+SLOW_HANDSHAKES = (0.05, 3.0, 8.0)
+"""Seconds to look up and connect; drawn for each fetch."""
+
+COMMIT_SECONDS = ((0.0,), (0.0, 0.02, 0.3), (0.3, 2.0))
+"""Seconds of each step of a commit; the disk is quick, ordinary, or on its last legs."""
+
+PATIENCE = 3000.0
 """Virtual seconds after the storm; the longest back-off of an honest crawl here is some minutes."""
 
 LINES_TOLD = 120
@@ -73,14 +80,16 @@ class Cluster:
         self.fingerprint_seed = random.getrandbits(64)
         self.rotate_bytes = random.choice((2000, 1 << 30))
         self.commit_interval = random.choice((0.0, 0.02, 0.5))
-        self.slow_pages = random.choice((0.0, 0.05))
+        self.slow_pages = random.choice((0.0, 0.05, 0.3))
+        self.handshakes = random.choice((HANDSHAKES, SLOW_HANDSHAKES))
+        self.commit_seconds = random.choice(COMMIT_SECONDS)
         self.wall_jumps = random.choice((0.0, 0.5)) if self.stormy else 0.0
-        self.disk_crashes = random.choice((0.0, 0.5)) if self.stormy else 0.0
+        self.disk_crashes = random.choice((0.0, 0.5, 0.9)) if self.stormy else 0.0
         self.disk_fulls = random.choice((0.0, 0.3)) if self.stormy else 0.0
         self.web, self.seeds = make_web(
             random,
             hosts=random.randint(1, 5),
-            pages=random.randint(2, 8),
+            pages=random.choice((2, 8, 20)),
             retries=self.config.retries,
             big=random.random() < 0.03,
         )
@@ -104,7 +113,7 @@ class Cluster:
         return CrawlConfig(
             scope="any",
             deny=(UNWANTED,),
-            delay=random.choice((0.0, 0.3, 1.0, 5.0)),
+            delay=random.choice((0.0, 0.3, 1.0, 5.0, 5.0)),
             per_host=random.choice((1, 1, 2, 3)),
             obey_robots=random.random() < 0.5,
             retries=random.choice((0, 1, 2)),
@@ -192,9 +201,9 @@ class Cluster:
         if len(self.shards) > 1:
             kinds.append(("crash of control", self._crash_control))
         for name, happen in kinds:
-            if random.random() < 0.5:
+            if random.random() < 0.6:
                 continue
-            every = random.choice((15.0, 60.0))
+            every = random.choice((8.0, 25.0, 80.0))
             time = random.expovariate(1.0 / every)
             while time < self.storm_ends:
                 self.world.at(time, lambda name=name, happen=happen: self._happen(name, happen))
@@ -207,7 +216,7 @@ class Cluster:
 
     def _freeze(self) -> None:
         process = self.world.random.choice(self.machines).process
-        seconds = self.world.random.choice((1.0, 9.5, 12.0, 35.0)) * self.world.random.uniform(0.5, 1.5)
+        seconds = self.world.random.choice((2.0, 9.5, 12.0, 20.0)) * self.world.random.uniform(0.5, 1.5)
         if process is None or process.frozen:
             return
         self.world.tell(process.name, "freezes", f"for {seconds:.1f} s")
@@ -223,7 +232,7 @@ class Cluster:
     def _crash(self, *, whole: bool) -> None:
         machine = self.world.random.choice(self.machines)
         machine.crash(whole=whole)
-        self.world.after(self.world.random.choice((0.5, 5.0, 30.0)), machine.start)
+        self.world.after(self.world.random.choice((0.1, 0.5, 5.0, 30.0)), machine.start)
 
     def _crash_shard(self) -> None:
         machine = self.world.random.choice(self.shards)

@@ -35,7 +35,7 @@ class Weather:
             latency=random.choice((0.001, 0.02, 0.3)),
             drop=random.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
             double=random.choice((0.0, 0.0, 0.05, 0.3)),
-            slow=random.choice((0.0, 0.0, 0.02, 0.1)),
+            slow=random.choice((0.0, 0.02, 0.1, 0.3)),
             slowest=random.choice((2.0, 25.0)),
         )
 
@@ -56,13 +56,13 @@ class Network:
         """Give a message to the network. `to`: who it is for, where the machine's name does not say it."""
         header = wire.encode(message)
         frames = [header, body] if body else [header]
-        told = f"{to or target}: {tell(message)}"
+        told = Told(to or target, message)
         self._world.tell(source, "sends", told, header + body[:64])
         self.sent += 1
         weather, random = self.weather, self._random
         if weather.drop and random.random() < weather.drop:
             self.lost += 1
-            self._world.tell("network", "drops", told)
+            self._world.tell("network", "drops", told, header)
             return
         copies = 1
         if weather.double and random.random() < weather.double:
@@ -73,7 +73,7 @@ class Network:
         if cut is not None and cut[0] > self._world.now:
             if not cut[1]:
                 self.lost += 1
-                self._world.tell("network", "cuts off", told)
+                self._world.tell("network", "cuts off", told, header)
                 return
             held = cut[0] - self._world.now
         for _ in range(copies):
@@ -82,7 +82,7 @@ class Network:
                 delay += random.uniform(0.0, weather.slowest)
 
             def deliver() -> None:
-                self._world.tell(target, "receives", told)
+                self._world.tell(target, "receives", told, frames[0])
                 receive(list(frames))
 
             self._world.after(held + delay, deliver)
@@ -97,6 +97,17 @@ class Network:
         """The storm is over."""
         self.weather = Weather(latency=self.weather.latency)
         self._cuts.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message on its way, made into text only when somebody reads the story."""
+
+    to: str
+    message: m.Message
+
+    def __str__(self) -> str:
+        return f"{self.to}: {tell(self.message)}"
 
 
 def tell(message: m.Message) -> str:

@@ -40,8 +40,6 @@ from tests.support.disk import Crashed, CrashableFiles, CrashableStore, Fault, F
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
-COMMIT_SECONDS = (0.0, 0.02, 0.3)
-
 
 class ShardMachine:
     """One shard, up or down."""
@@ -223,7 +221,7 @@ class ShardMachine:
     def _next(self, step: object) -> None:
         life = self._life
         self._world.after(
-            self._world.random.choice(COMMIT_SECONDS), lambda: self._in_life(life, step)
+            self._world.random.choice(self.cluster.commit_seconds), lambda: self._in_life(life, step)
         )
 
     def _write(self, core: Shard, commit: Commit) -> None:

@@ -26,10 +26,6 @@ from worker.visit import Fetch, FetchRobots
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
-HANDSHAKES = (0.001, 0.05, 0.05, 0.4, 3.0)
-"""Seconds to look up and connect; drawn for each fetch."""
-
-
 @dataclass(eq=False, slots=True)
 class Task:
     """One fetch under way in a process."""
@@ -52,6 +48,7 @@ class Process:
         self.frozen = False
         self._froze_at = 0.0
         self.dead = False
+        self._connected = [0]
         self.agent = agent(
             session,
             replaces=replaces,
@@ -81,6 +78,9 @@ class Process:
 
     def receive(self, shard: int, frames: list[bytes]) -> None:
         """Frames from a shard are there to be read."""
+
+        if shard not in self._connected:
+            return
 
         def read() -> None:
             message, _ = wire.decode(frames, m.TO_WORKER)
@@ -154,8 +154,8 @@ class Process:
                 if self._cluster.parts.aborts:
                     for task in self._tasks.pop(lease, []):
                         self._break_off(task)
-            case core.Connect():
-                pass
+            case core.Connect(shard):
+                self._connected.append(shard)
             case core.Configure(config, scope, seed):
                 self.config, self._scope, self._seed = config, scope, seed
             case core.Rescoped(scope):
@@ -186,7 +186,7 @@ class Process:
     # ------------------------------------------------------------------------------------------------- fetching
 
     def _connect(self, task: Task) -> None:
-        task.plan = self._later(self._world.random.choice(HANDSHAKES), lambda: self._write(task))
+        task.plan = self._later(self._world.random.choice(self._cluster.handshakes), lambda: self._write(task))
 
     def _write(self, task: Task) -> None:
         if task.gone:

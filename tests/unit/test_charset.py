@@ -89,7 +89,9 @@ def test_the_order_of_belief() -> None:
     assert decide(b"caf\xe9", None) == "windows-1252"
 
 
-@pytest.mark.parametrize("label", ["", "none", "binary", "UTF-7", "x-unknown", "text/html", "ut f-8", "\udcff"])
+@pytest.mark.parametrize(
+    "label", ["", "none", "binary", "UTF-7", "x-unknown", "text/html", "ut f-8", "\udcff"]
+)
 def test_an_unknown_label_is_as_good_as_none(label: str) -> None:
     assert decide(b"<meta charset=koi8-r>", label) == "koi8-r"
 

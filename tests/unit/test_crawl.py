@@ -24,7 +24,14 @@ class Shard:
 
     def report(self, asked: Poll) -> Report:
         return Report(
-            asked.round, self.index, self.epoch, self.admitted, self.done, self.attempts, self.leased, self.lendable
+            asked.round,
+            self.index,
+            self.epoch,
+            self.admitted,
+            self.done,
+            self.attempts,
+            self.leased,
+            self.lendable,
         )
 
     def closed(self, asked: Close) -> Closed:
@@ -50,7 +57,9 @@ class Control:
 
     def polls(self) -> list[tuple[Shard, Poll]]:
         self.now += POLL_SECONDS
-        return [(self.shards[to], poll) for to, poll in sent(self.crawl.tick(self.now)) if isinstance(poll, Poll)]
+        return [
+            (self.shards[to], poll) for to, poll in sent(self.crawl.tick(self.now)) if isinstance(poll, Poll)
+        ]
 
     def quiet(self) -> list[tuple[Shard, Close]]:
         """One round of polls, answered; the Closes that follow."""
@@ -95,7 +104,9 @@ def test_one_busy_shard_keeps_the_crawl_open(busy: dict[str, int]) -> None:
     assert len(control.quiet()) == 3
 
 
-@pytest.mark.parametrize("change", [{"admitted": 11}, {"done": 11}, {"attempts": 11}, {"epoch": 2}, {"lendable": 1}])
+@pytest.mark.parametrize(
+    "change", [{"admitted": 11}, {"done": 11}, {"attempts": 11}, {"epoch": 2}, {"lendable": 1}]
+)
 def test_what_changes_between_report_and_close_keeps_it_open(change: dict[str, int]) -> None:
     control = Control(2)
     closes = control.quiet()
@@ -256,7 +267,11 @@ def test_a_crawl_that_is_to_stay_never_ends() -> None:
 
 @pytest.mark.parametrize(("budget", "shards"), [(10, 1), (5, 2), (1, 3), (0, 2), (100, 7)])
 def test_the_shares_of_a_budget_are_the_budget_never_more(budget: int, shards: int) -> None:
-    caps = [cap for _, cap in sent(Crawl(shards, budget=budget, stay=False, now=0.0).begin()) if isinstance(cap, Cap)]
+    caps = [
+        cap
+        for _, cap in sent(Crawl(shards, budget=budget, stay=False, now=0.0).begin())
+        if isinstance(cap, Cap)
+    ]
     assert sum(cap.cap or 0 for cap in caps) == budget
     assert {cap.number for cap in caps} == {1}
 

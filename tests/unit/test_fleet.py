@@ -66,7 +66,12 @@ def test_answers_are_remembered_up_to_a_bound() -> None:
 
 def test_rules_are_sent_once_a_version() -> None:
     one = session(b"1")
-    assert [one.knows_robots("https://a.test", version) for version in (1, 1, 2, 2)] == [False, True, False, True]
+    assert [one.knows_robots("https://a.test", version) for version in (1, 1, 2, 2)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_the_authorities_remembered_are_bounded_and_the_oldest_is_sent_again() -> None:

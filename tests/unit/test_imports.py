@@ -39,7 +39,7 @@ ONLY_IN = {
     "pickle": set[str](),
 }
 
-DISTRIBUTIONS = {"zmq": "pyzmq", "compression": "backports-zstd", "backports": "backports-zstd"}
+DISTRIBUTIONS = {"zmq": "pyzmq", "cchardet": "faust-cchardet", "compression": "backports-zstd", "backports": "backports-zstd"}
 """Import names that are not those of the distribution to install."""
 
 PURE = (

@@ -26,13 +26,19 @@ def test_what_is_excluded_stands(outcome: Outcome) -> None:
 
 
 def test_retries_bounds_the_tries_after_the_first() -> None:
-    again = [decide(Outcome.TIMEOUT, None, None, tries=tries, retries=2, failures=0).retry_in for tries in (1, 2, 3)]
+    again = [
+        decide(Outcome.TIMEOUT, None, None, tries=tries, retries=2, failures=0).retry_in
+        for tries in (1, 2, 3)
+    ]
     assert again == [10.0, 30.0, None]
     assert decide(Outcome.TIMEOUT, None, None, tries=1, retries=0, failures=0).retry_in is None
 
 
 def test_the_wait_before_a_try_is_bounded() -> None:
-    assert decide(Outcome.TIMEOUT, None, None, tries=30, retries=99, failures=0).retry_in == policy.MAX_RETRY_DELAY
+    assert (
+        decide(Outcome.TIMEOUT, None, None, tries=30, retries=99, failures=0).retry_in
+        == policy.MAX_RETRY_DELAY
+    )
 
 
 @pytest.mark.parametrize("status", [429, 503])

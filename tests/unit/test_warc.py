@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import random
@@ -82,7 +83,7 @@ def response(payload: bytes, head: bytes = HEAD, **changes: Any) -> bytes:
         "ip": "192.0.2.1",
         "head": head,
         "payload": payload,
-        "digest": payload_digest(payload),
+        "digest": digest_text(payload_digest(payload)),
     }
     return response_record(**(values | changes))
 
@@ -128,7 +129,7 @@ def test_a_revisit_refers_to_the_record_that_has_the_payload() -> None:
             ip="2001:db8::1",
             head=HEAD,
             profile=warc.IDENTICAL_PAYLOAD,
-            digest=payload_digest(b"x"),
+            digest=digest_text(payload_digest(b"x")),
             refers_to_url="https://b.test/",
             refers_to_date=NOW - 60,
             concurrent_to=OTHER_ID,
@@ -232,3 +233,8 @@ def test_a_reason_that_was_not_utf_8_is_kept_as_it_came() -> None:
 )
 def test_dates_have_milliseconds_and_are_never_in_the_future(seconds: float, text: str) -> None:
     assert warc_date(seconds) == text
+
+
+@given(st.binary(min_size=20, max_size=20))
+def test_digests_are_written_in_base_32(digest: bytes) -> None:
+    assert digest_text(digest) == "sha1:" + base64.b32encode(digest).decode()

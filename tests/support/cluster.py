@@ -1,0 +1,333 @@
+"""Real coordinators and workers as processes, to be killed, frozen and cut off; and what must hold afterwards.
+
+    with Cluster(tmp_path, site, site.grow(...)) as cluster:
+        cluster.coordinate("start"); cluster.work()
+        cluster.kill(cluster.workers()[0])
+        cluster.finish()
+    check(cluster.out, site, start, delay=0.1)
+
+Every process of a cluster, however deep, carries a mark in its environment, so that those which nobody waits for are
+found by the kernel's own list (Linux: /proc). Nothing of Shoal is imported: only command lines, files and signals.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from warcio.archiveiterator import ArchiveIterator
+
+from tests.support.proxy import Proxy, free_pair
+from tests.support.site import Hit, Place, Site
+
+ROOT: Final = Path(__file__).parents[2]
+_MARK: Final = "SHOAL_TEST_CLUSTER"
+_LOOK: Final = 0.02
+"""Seconds between two looks at what the kernel or the disk says."""
+
+
+def until(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> float:
+    """Wait until something outside of this process holds; the seconds it took. TimeoutError names it."""
+    begun = time.monotonic()
+    turn = threading.Event()
+    while not holds():
+        if time.monotonic() - begun > timeout:
+            raise TimeoutError(f"not in {timeout} s: {what}")
+        turn.wait(_LOOK)
+    return time.monotonic() - begun
+
+
+def let_pass(seconds: float) -> None:
+    """Real time for real processes: how long one is frozen, or until the next is killed."""
+    threading.Event().wait(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process of the cluster, as the kernel has it."""
+
+    pid: int
+    parent: int
+    command: str
+
+    @property
+    def is_worker_process(self) -> bool:
+        """One of the N that fetch: they are spawned by multiprocessing."""
+        return "spawn_main" in self.command
+
+    @property
+    def is_supervisor(self) -> bool:
+        """The parent of those."""
+        return "worker" in self.command and " start " in self.command and not self.is_worker_process
+
+
+class Cluster:
+    """The processes of one crawl, all on this machine; leaving it kills what is left."""
+
+    def __init__(
+        self,
+        folder: Path,
+        site: Site,
+        start: Place,
+        *,
+        delay: float = 0.1,
+        lease_ttl: float = 30.0,
+        heartbeat: float = 5.0,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        """`lease_ttl`, `heartbeat` in seconds: [tuning] of the crawl's configuration."""
+        self.out = folder / "crawl"
+        self.said = folder / "said.txt"
+        self.delay = delay
+        self.thaws: list[float] = []
+        """When frozen processes went on; the site's clock."""
+        self._mark = f"{os.getpid()}-{id(self)}-{time.monotonic_ns()}"
+        hosts = site.hosts_file(folder / "hosts")
+        config = folder / "crawl.toml"
+        config.write_text(f"[tuning]\nlease_ttl = {lease_ttl}\nheartbeat = {heartbeat}\n")
+        self._crawl = [site.url(*start), "--out", str(self.out), "--config", str(config), "--scope", "any"]
+        self._crawl += ["--hosts-file", str(hosts), "--allow-private", "--delay", str(delay), "--no-progress"]
+        self._crawl += ["--contact", "tests@shoal.test", "--http", "127.0.0.1:0", "--min-free", "1MiB", *options]
+        self._children: list[subprocess.Popen[str]] = []
+        self._frozen: set[int] = set()
+        self.port = free_pair()
+        self.coordinator: subprocess.Popen[str] | None = None
+        self.supervisor: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for seen in self.processes():
+            _signal(seen.pid, signal.SIGKILL)
+        for child in self._children:
+            child.wait(10)
+
+    # -- its processes ------------------------------------------------------------------------------------
+
+    def coordinate(self, command: str = "start", *, procs: int = 2) -> subprocess.Popen[str]:
+        """Start `coord start` (on this cluster's port) or `coord crawl`; the same again goes on."""
+        place = ["--procs", str(procs)] if command == "crawl" else ["--listen", f"tcp://127.0.0.1:{self.port}"]
+        self.coordinator = self._run(ROOT / "coordinator" / "__main__.py", command, *self._crawl, *place)
+        return self.coordinator
+
+    def work(self, proxy: Proxy | None = None, *, procs: int = 2) -> subprocess.Popen[str]:
+        """Start `worker start`, behind a proxy if there is one."""
+        at = f"tcp://127.0.0.1:{self.port}" if proxy is None else proxy.address
+        main = ROOT / "worker" / "__main__.py"
+        self.supervisor = self._run(main, "start", "--procs", str(procs), "--coord", at, "--allow-private")
+        return self.supervisor
+
+    def processes(self) -> list[Seen]:
+        """All that live, by pid; those that died and were not waited for are not among them."""
+        return sorted(self._living(), key=lambda seen: seen.pid)
+
+    def workers(self) -> list[int]:
+        """The worker processes."""
+        return [seen.pid for seen in self.processes() if seen.is_worker_process]
+
+    def supervisors(self) -> list[int]:
+        """Their parents: one of `worker start`, or the one that `coord crawl` started."""
+        return [seen.pid for seen in self.processes() if seen.is_supervisor]
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL; returns when the process is gone."""
+        _signal(pid, signal.SIGKILL)
+        for child in self._children:
+            if child.pid == pid:
+                child.wait(30)
+        until(lambda: not _lives(pid), f"process {pid} dies of SIGKILL")
+
+    def freeze(self, pid: int) -> None:
+        """SIGSTOP."""
+        _signal(pid, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """SIGCONT, noted in `thaws`."""
+        self.thaws.append(time.monotonic())
+        _signal(pid, signal.SIGCONT)
+
+    def finish(self, timeout: float = 120.0) -> None:
+        """The crawl ends by itself, with exit code 0 of everybody, and nobody is left behind."""
+        assert self.coordinator is not None
+        try:
+            code = self.coordinator.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the crawl did not end in {timeout} s\n{self.tail()}") from None
+        assert code == 0, f"exit code {code}\n{self.tail()}"
+        if self.supervisor is not None:
+            assert self.supervisor.wait(60) == 0, self.tail()
+        until(lambda: not self.processes(), f"no process is left, but: {self.processes()}", 15)
+
+    def tail(self, size: int = 4000) -> str:
+        """The end of what everybody said."""
+        return self.said.read_text(errors="replace")[-size:]
+
+    def lines(self) -> int:
+        """Lines of `pages` so far, torn ones too."""
+        return sum(path.read_bytes().count(b"\n") for path in self.out.glob("pages/*.jsonl"))
+
+    def _run(self, *command: object) -> subprocess.Popen[str]:
+        with self.said.open("a") as said:
+            child = subprocess.Popen(
+                [sys.executable, *map(str, command)],
+                env=os.environ | {_MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                text=True,
+            )
+        self._children.append(child)
+        return child
+
+    def _living(self) -> Iterator[Seen]:
+        mark = f"{_MARK}={self._mark}".encode()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            try:
+                if mark not in (entry / "environ").read_bytes().split(b"\0"):
+                    continue
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it went meanwhile
+            if stat[0] not in "ZX":
+                yield Seen(int(entry.name), int(stat[1]), command)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it went by itself meanwhile
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# -- what must hold afterwards ------------------------------------------------------------------------------
+
+
+def results(out: Path) -> dict[str, dict[str, Any]]:
+    """Every line of `pages`, by URL; fails where a URL has two or a line is torn."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(out.glob("pages/*.jsonl")):
+        content = path.read_bytes()
+        assert not content or content.endswith(b"\n"), f"{path.name} ends in a torn line"
+        for line in content.splitlines():
+            page = json.loads(line)
+            assert page["url"] not in found, f"{page['url']} has two lines"
+            found[page["url"]] = page
+    return found
+
+
+def check_records(out: Path, pages: dict[str, dict[str, Any]]) -> int:
+    """Each line's place holds the record it speaks of, alone; every file passes; none is there twice.
+
+    Returns the number of records that were read.
+    """
+    stored: list[str] = []
+    count = 0
+    for path in sorted(out.glob("warc/*.warc.gz")):
+        with path.open("rb") as file:
+            for record in ArchiveIterator(file, check_digests="raise"):
+                record.content_stream().read()
+                count += 1
+                if record.rec_type in ("response", "revisit"):
+                    stored.append(record.rec_headers.get_header("WARC-Target-URI"))
+    of_pages = [url for url in stored if not url.endswith("/robots.txt")]
+    assert len(of_pages) == len(set(of_pages)), "a page has two records"
+    assert set(of_pages) == {url for url, page in pages.items() if page["warc"]}
+    for url, page in pages.items():
+        if page["warc"] is None:
+            continue
+        with (out / page["warc"]["file"]).open("rb") as file:
+            file.seek(page["warc"]["offset"])
+            member = file.read(page["warc"]["length"])
+        assert len(member) == page["warc"]["length"], f"{url}: its record is cut off"
+        gzip.decompress(member)
+        (record,) = _records(member)
+        assert record == (page["record"], url, page["digest"]), f"{url}: another record stands at its place"
+    return count
+
+
+def _records(member: bytes) -> list[tuple[str, str, str]]:
+    return [
+        (
+            record.rec_type,
+            record.rec_headers.get_header("WARC-Target-URI"),
+            record.rec_headers.get_header("WARC-Payload-Digest"),
+        )
+        for record in ArchiveIterator(io.BytesIO(member))
+    ]
+
+
+def hurried(
+    site: Site, delay: float, *, lanes: int = 1, thaws: list[float] | None = None
+) -> list[tuple[Hit, float]]:
+    """Requests that came sooner than `delay` after the end of the fetch before it in their lane.
+
+    The end is taken where it cannot be too late: when the site, at the earliest, began to send. A fetch that was
+    made again may have been cut off at its begin; it counts from its arrival, which is told late by as long as this
+    machine was busy: half a delay is allowed for. So is one request of a process that was frozen between looking at
+    its clock and writing (rule 8 says why that cannot be closed): within a tenth of a second after its thaw.
+    """
+    thaws = [] if thaws is None else list(thaws)
+    by_host: dict[str, list[Hit]] = defaultdict(list)
+    last: dict[Place, Hit] = {}
+    for hit in site.log:
+        by_host[hit.host].append(hit)
+        last[hit.host, hit.target] = hit
+    found = []
+    for hits in by_host.values():
+        hits.sort(key=lambda hit: hit.arrived)
+        frees: list[float] = []
+        """When each of the latest fetches left its lane free."""
+        for hit in hits:
+            if len(frees) >= lanes:
+                frees.sort()
+                free = frees[len(frees) - lanes]
+                if hit.arrived < free:
+                    excuse = next((thaw for thaw in thaws if 0 <= hit.arrived - thaw < 0.1), None)
+                    if excuse is None:
+                        found.append((hit, free - hit.arrived))
+                    else:
+                        thaws.remove(excuse)
+            whole = last[hit.host, hit.target] is hit
+            wait = 0.0 if hit.target == "/robots.txt" else site.delay
+            frees.append(hit.arrived + (wait + delay if whole else delay / 2))
+    return found
+
+
+def check(out: Path, site: Site, start: Place, *, delay: float, thaws: list[float] | None = None) -> int:
+    """All promises that a crawl's files and the site's log can prove; returns how many requests it took."""
+    pages = results(out)
+    wanted = {site.url(*place) for place in site.reachable(start)}
+    assert set(pages) == wanted, f"{len(wanted - set(pages))} lost, {len(set(pages) - wanted)} invented"
+    wrong = [page for page in pages.values() if (page["outcome"], page["status"]) != ("OK", 200)]
+    assert not wrong, wrong[:3]
+    check_records(out, pages)
+    early = hurried(site, delay, thaws=thaws)
+    assert not early, [(hit.host, hit.target, f"{by * 1000:.1f} ms early") for hit, by in early[:5]]
+    return len(site.log)

@@ -1,0 +1,202 @@
+"""A bad network between workers and a coordinator: a TCP proxy that cuts, refuses, stalls, half-opens, slows.
+
+It stands in front of the two consecutive ports of one shard (control and data), so that a worker is given its
+address and knows nothing. What it does applies to all connections at once; everything may be called from the
+test's thread, and holds when the call returns. Frames inside are CURVE's or plain ZMTP; the proxy reads none.
+
+    cut()         reset every connection; the next ones pass
+    refuse()      reset every connection and listen no more, as a machine that is down does; `heal()` listens again
+    stall()       nothing passes, in neither direction, nobody is told; `heal()` lets through what was held
+    half_open()   the coordinator's side is closed, the worker's stays open for ever and silent; the next ones pass
+    slow(s)       every piece waits `s` seconds; `heal()` ends it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+_PIECE = 64 * 1024
+_SOON = 10.0
+"""Seconds that a call may take until it holds; it only has to pass through the proxy's loop."""
+
+
+def free_pair() -> int:
+    """A port P of 127.0.0.1 such that P and P + 1 are free now. Somebody may take them before we do."""
+    for _ in range(200):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
+    raise OSError("no two consecutive free ports on 127.0.0.1")
+
+
+@dataclass(slots=True, eq=False)
+class _Pair:
+    """One connection through the proxy."""
+
+    to_worker: asyncio.StreamWriter
+    to_coordinator: asyncio.StreamWriter
+    is_dead: bool = False
+    """Half-open: the worker's side stays, nothing passes any more."""
+
+
+class Proxy:
+    """Passes TCP from two ports of its own to two of a coordinator."""
+
+    def __init__(self, target: int) -> None:
+        """`target`: the coordinator's control port; its data port is the next one."""
+        self.port = free_pair()
+        self._target = target
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._servers: list[asyncio.Server] = []
+        self._pairs: set[_Pair] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passing = asyncio.Event()
+        self._delay = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._now(self._listen())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._now(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_SOON)
+        self._loop.close()
+
+    @property
+    def address(self) -> str:
+        """What a worker is given as --coord."""
+        return f"tcp://127.0.0.1:{self.port}"
+
+    # -- what it does to the network ----------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        self._now(self._cut())
+
+    def refuse(self) -> None:
+        """Reset every connection, and refuse new ones until `heal`."""
+        self._now(self._refuse())
+
+    def stall(self) -> None:
+        """Let nothing pass until `heal`; what is sent meanwhile arrives late, but arrives."""
+        self._now(self._set(passing=False, delay=0.0))
+
+    def slow(self, delay: float) -> None:
+        """Hold every piece for `delay` seconds until `heal`."""
+        self._now(self._set(passing=True, delay=delay))
+
+    def half_open(self) -> None:
+        """Close the coordinator's side of every connection; the worker's side hears of nothing."""
+        self._now(self._half_open())
+
+    def heal(self) -> None:
+        """A good network again; half-open connections stay as they are."""
+        self._now(self._heal())
+
+    # -- in its own thread --------------------------------------------------------------------------------
+
+    def _now(self, work: asyncio.Future[None] | object) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_SOON)  # type: ignore[arg-type]
+
+    async def _listen(self) -> None:
+        self._passing.set()
+        if not self._servers:
+            self._servers = [
+                await asyncio.start_server(self._connected(offset), "127.0.0.1", self.port + offset)
+                for offset in (0, 1)
+            ]
+
+    async def _refuse(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers = []
+        await self._cut()
+
+    async def _cut(self) -> None:
+        for pair in list(self._pairs):
+            pair.to_worker.transport.abort()
+            pair.to_coordinator.transport.abort()
+
+    async def _half_open(self) -> None:
+        for pair in self._pairs:
+            pair.is_dead = True
+            pair.to_coordinator.transport.abort()
+
+    async def _heal(self) -> None:
+        self._delay = 0.0
+        await self._listen()
+
+    async def _set(self, *, passing: bool, delay: float) -> None:
+        self._delay = delay
+        if passing:
+            self._passing.set()
+        else:
+            self._passing.clear()
+
+    async def _end(self) -> None:
+        await self._refuse()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _connected(self, offset: int):  # type: ignore[no-untyped-def]  # what start_server takes
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            try:
+                await self._carry(offset, reader, writer)
+            except asyncio.CancelledError:
+                pass  # we are ending
+            finally:
+                self._tasks.discard(task)
+                writer.transport.abort()
+
+        return connected
+
+    async def _carry(self, offset: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._passing.wait()
+        try:
+            theirs = await asyncio.open_connection("127.0.0.1", self._target + offset)
+        except OSError:
+            return  # the coordinator is down, and so are we
+        pair = _Pair(writer, theirs[1])
+        self._pairs.add(pair)
+        try:
+            async with asyncio.TaskGroup() as group:
+                up = group.create_task(self._pump(pair, reader, pair.to_coordinator))
+                down = group.create_task(self._pump(pair, theirs[0], pair.to_worker))
+                await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+                if pair.is_dead:
+                    # The worker's side swallows what comes until the worker itself gives it up.
+                    await asyncio.wait({up})
+                up.cancel()
+                down.cancel()
+        finally:
+            self._pairs.discard(pair)
+            pair.to_worker.transport.abort()
+            pair.to_coordinator.transport.abort()
+
+    async def _pump(self, pair: _Pair, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await source.read(_PIECE):
+                if self._delay:
+                    await asyncio.sleep(self._delay)
+                await self._passing.wait()
+                if not pair.is_dead:
+                    target.write(piece)
+                    await target.drain()
