@@ -211,6 +211,7 @@ class CrawlConfig:
         32,
         whole(),
         "Politeness",
+        flags="",  # addresses as host state come with a later version; the key is taken
         wire=True,
         help="hosts of one address fetched at once; loopback is exempt",
         why="shared hosting: thousands of names, one machine",
@@ -343,7 +344,7 @@ class CrawlConfig:
         False,
         SWITCH,
         "Fetching",
-        flags="--cookies/--no-cookies",
+        flags="",  # sessions come with a later version; the key is taken
         wire=True,
         help="keep each host's cookies and send them back",
         why="sessions make many URLs for one page",
@@ -394,7 +395,7 @@ class CrawlConfig:
     # -- results
     store: tuple[str, ...] = option(
         ("warc", "pages"),
-        names_of("warc", "pages", "text", "links", metavar="warc,pages,text,links"),
+        names_of("warc", "pages", metavar="warc,pages"),
         "Results",
         wire=True,
         help="what is written to DIR",

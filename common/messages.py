@@ -128,6 +128,10 @@ class Form(NamedTuple):
     """What an extractor handed to the extractor of this request; msgpack, opaque here."""
 
 
+HEAD = Form("HEAD", (), None, None, 0, 0, None)
+"""What every request of a crawl with `--head` is."""
+
+
 class Request(NamedTuple):
     """One request as it is lent. `attempts` counts the tries before this one; `referrer` is None for a seed."""
 

@@ -24,7 +24,7 @@ from common.endpoints import endpoints, is_loopback, parse
 from common.errors import StorageError, UsageError
 from common.log import get_logger
 from common.memory import keep_freed_memory
-from common.messages import Closed, Phase
+from common.messages import HEAD, Closed, Phase
 from common.outcome import OUTCOMES
 from coordinator import crawl as control
 from coordinator import status as st
@@ -85,6 +85,7 @@ class Coordinator:
             sites=opened.sites,
             max_url_length=self._config.max_url_length,
             say=self._say,
+            form=HEAD if self._config.head else None,
         )
         self._crawl = Crawl(1, budget=self._config.max_pages, stay=settings.stay, now=clock.now())
         self._local: LocalWorkers | None = None
@@ -110,22 +111,25 @@ class Coordinator:
             self._loop.add_signal_handler(number, self._signalled, number)
         committing: asyncio.Task[None] | None = None
         try:
-            await self._open()
-            committing = asyncio.create_task(self._server.run(), name="commits")
-            committing.add_done_callback(self._commits_ended)
-            code, reason = await self._crawl_on()
-            code, reason = await self._end(code, reason)
-        except (StorageError, OSError) as error:
-            code, reason = LOOK, f"storage: {error}"
-            log.error("storage.failed", error=str(error))
-            self._say(f"storage failed: {error}; what was committed is whole, start again when it is mended")
+            try:
+                await self._open()
+                committing = asyncio.create_task(self._server.run(), name="commits")
+                committing.add_done_callback(self._commits_ended)
+                code, reason = await self._crawl_on()
+                code, reason = await self._end(code, reason)
+            except (StorageError, OSError) as error:
+                code, reason = LOOK, f"storage: {error}"
+                log.error("storage.failed", error=str(error))
+                self._say(f"storage failed: {error}; what was committed is whole, start again when it is mended")
+            finally:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    self._loop.remove_signal_handler(number)
+                self._reporter_cleared()
+                await self._close(committing)
+            self._exit, self._reason = code, reason
+            last = self.status()  # looks into the store, where no seed gave a page
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._loop.remove_signal_handler(number)
-            self._reporter_cleared()
-            await self._close(committing)
-        self._exit, self._reason = code, reason
-        last = self.status()
+            self._server.close()
         self._directory.write_summary(last.to_json())
         self._reporter.close(last)
         return code
@@ -229,7 +233,6 @@ class Coordinator:
         self._intake.close()
         if self._http is not None:
             await self._http.close()
-        self._server.close()
 
     # ------------------------------------------------------------------------------------------------ its tasks
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from common.log import get_logger
-from common.messages import Flag, Request
+from common.messages import Flag, Form, Request
 from common.scope import site_of
 from coordinator.seeds import COMMAND_LINE, Seed, read
 from coordinator.shard import Seeded, Seeds
@@ -66,13 +66,16 @@ class Intake:
         sites: Sites,
         max_url_length: int,
         say: Callable[[str], None],
+        form: Form | None = None,
     ) -> None:
+        """`form`: what every seed is beyond a plain GET."""
         self._folder = folder
         self._deliver = deliver
         self._kind = kind
         self._sites = sites
         self._max_url_length = max_url_length
         self._say = say
+        self._form = form
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[tuple[bool, ...]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seeds")
@@ -119,7 +122,7 @@ class Intake:
                 self._sites.adding(site)
                 self.scope_grew = True
             flags = Flag.SEED | (Flag.BARE if seed.bare else 0)
-            requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, None))
+            requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, self._form))
             if len(self.first) < 10:
                 self.first.append(seed.url)
         number = next(self._numbers)

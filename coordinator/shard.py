@@ -202,6 +202,7 @@ class Shard:
         self.scope = scope
         self._scope_packed = pack_wire(scope.to_wire())
         self._config_packed = pack_wire(config.to_wire())
+        self._form = m.HEAD if config.head else None
         self._crawl = crawl
         self._seed = seed
         self.index = index
@@ -655,6 +656,8 @@ class Shard:
         if verdict not in ("rules", "allow"):
             tries = (known.tries if known is not None else 0) + 1
             wait = self._robots_wait(verdict, tries)
+            if verdict == Outcome.REFUSED and all(each.flags & Flag.BARE for each in lease.undone()):
+                wait = None  # so that their http address is tried next, not after a minute
             if wait is not None:
                 verdict = "retry"
                 host.rest_until = max(host.rest_until, now + wait)
@@ -706,7 +709,7 @@ class Shard:
                 flags,
                 group.seed,
                 group.referrer,
-                None if group.forms is None else group.forms[position],
+                self._form if group.forms is None else group.forms[position],
             )
             if flags and not anywhere:
                 self._extend_scope(url)
@@ -806,6 +809,9 @@ class Shard:
         if host.per_host > 1 and sharers > 1 and self.frontier.count_ready(now, 2 * sharers) < 2 * sharers:
             lanes = min(lanes, -(-host.per_host // sharers))
         size = min(policy.lease_size(delay, lanes), session.requests - session.lent_requests)
+        if lanes < host.per_host:
+            # Its other lanes want work, too: each gets a share of what is queued, ever smaller towards the end.
+            size = min(size, max(lanes, -(-host.queued * lanes // host.per_host)))
         if self._config.obey_robots and host.per_host > 1 and not host.authorities:
             size = 1
         requests = self.frontier.take(host, size)
@@ -996,7 +1002,7 @@ class Shard:
         """
         url = canonical(text)
         name = host_key(url)
-        packed = self._rows.get(request_row(slot(name), self.frontier.key_of(url, None)))
+        packed = self._rows.get(request_row(slot(name), self.frontier.key_of(url, self._form)))
         if packed is None:
             return None
         host = self.frontier.host(name, now, wall)

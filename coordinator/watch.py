@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common import clock
 from common.config import CrawlConfig
+from common.errors import StorageError
 from common.outcome import OUTCOMES, State
 from coordinator import status as st
 from coordinator.hostqueue import Where
@@ -179,7 +180,10 @@ class Watch:
         """How the first seeds ended, following their redirects: why no seed gave a page."""
         ends = []
         for url in first:
-            told = self._server.core.explain(url, clock.now(), clock.wall())
+            try:
+                told = self._server.core.explain(url, clock.now(), clock.wall())
+            except StorageError:
+                break  # the disk failed, which is what the last screen is about
             if told is not None:
                 ends.append(st.SeedEnd(url, told.get("outcome") or told["state"], told.get("error") or ""))
         return tuple(ends)

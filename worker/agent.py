@@ -398,6 +398,9 @@ class Agent:
     def _alive(self, link: _Link, alive: m.Alive, now: float) -> None:
         sent_at = link.sent_at.get(alive.number)
         if alive.epoch != link.epoch:
+            if alive.epoch > link.epoch and link.welcome:
+                # It knows our session from a Hello whose Welcome an older epoch's overtook.
+                link.welcome, link.next_hello = False, self._due(now)
             return
         if sent_at is not None:
             gone = set(alive.unknown)

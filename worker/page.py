@@ -72,6 +72,7 @@ class PageMaker:
         self._record_id = record_ids()
         self._parsed: OrderedDict[tuple[str, ...], _Remembered] = OrderedDict()
         self.max_bytes = config.max_bytes
+        self._stores = "warc" in config.store
         self._token = config.robots_token
 
     # ------------------------------------------------------------------------------------------ before a fetch
@@ -152,7 +153,7 @@ class PageMaker:
             truncated=came.truncated or ("length" if too_large else None),
         )
         head = warc.response_head(came.http_version, status, came.reason, came.raw_headers)
-        asked, answered = self._records(request.url, came, head, digest, kind)
+        asked, answered = self._records(request.url, came, head, digest, kind) if self._stores else (b"", b"")
         came.release()
         return Report(
             facts,
@@ -181,6 +182,8 @@ class PageMaker:
         """The request and response record of an exchange that has no line in `pages`: robots.txt."""
         head = warc.response_head(came.http_version, came.status, came.reason, came.raw_headers)
         digest = warc.digest_text(warc.payload_digest(came.payload))
+        if not self._stores:
+            return []
         return list(self._records(url, came, head, digest, content_type(came.header("Content-Type"))))
 
     def plain_body(self, came: Exchange, limit: int) -> bytes:

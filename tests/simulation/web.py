@@ -157,6 +157,11 @@ def make_web(random: Random, *, hosts: int, pages: int, retries: int, big: bool)
         page.size = random.choice(((1 << 20) + 5, (2 << 20) + 77))
     for place in list(web.sites):
         _furnish(random, web.sites[place])
+    for name in names:
+        if random.random() < 0.04:
+            dead = random.choice((Outcome.REFUSED, Outcome.DNS))
+            for place in places[name]:
+                web.site(place + "/").dead = dead
     seeds = tuple(random.sample(urls, min(len(urls), random.randint(1, 4))))
     return web, seeds
 
@@ -193,9 +198,7 @@ def _page(random: Random, url: CanonicalURL, urls: list[CanonicalURL], retries: 
 
 def _furnish(random: Random, site: Site) -> None:
     kind = random.random()
-    if kind < 0.03:
-        site.dead = random.choice((Outcome.REFUSED, Outcome.DNS))
-    elif kind < 0.4:
+    if kind < 0.4:
         site.robots = f"User-agent: *\nDisallow: {DENIED}\n".encode()
         if random.random() < 0.3:
             site.crawl_delay = random.choice((0.5, 2.0, 3.0))

@@ -368,12 +368,13 @@ class FrontierMachine(RuleBasedStateMachine):
                     self.end(asked)
                 self.return_lanes(lent, DELAY)
                 self.frontier.settle(host, self.now, self.wall, lent=True)
+            if self.frontier.ready(self.now, self.wall) is not None:
+                continue
             due = self.frontier.next_due()
             if due is None:
                 break
-            if due > self.now:
-                self.wall += due - self.now
-                self.now = due
+            self.wall += due - self.now
+            self.now = due
         else:
             raise AssertionError("never comes to an end")
         self.frontier.check()
