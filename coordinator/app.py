@@ -21,11 +21,13 @@ from typing import Any
 from common import clock
 from common.config import CrawlConfig, version
 from common.endpoints import endpoints, is_loopback, parse
-from common.errors import StorageError, UsageError
+from common.errors import ShoalError, StorageError, UsageError
 from common.log import get_logger
 from common.memory import keep_freed_memory
 from common.messages import HEAD, Closed, Phase
+from common.options import ALL_PRIVATE
 from common.outcome import OUTCOMES
+from common.processors import processors
 from coordinator import crawl as control
 from coordinator import status as st
 from coordinator.control import ControlServer, new_token
@@ -99,6 +101,8 @@ class Coordinator:
         self._reason = ""
         self._begun = clock.now()
         self._worker_command = ""
+        self._control = ""
+        """Where workers connect; empty for local ones, which are told by us."""
         self._next_summary = 0.0
         self._heard = 0
         """What the shard had to say to people."""
@@ -109,6 +113,7 @@ class Coordinator:
         """See the module's docstring."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._signalled, number)
+        self._loop.set_exception_handler(self._callback_failed)
         committing: asyncio.Task[None] | None = None
         try:
             try:
@@ -160,7 +165,7 @@ class Coordinator:
                 started_at=clock.rfc3339(wall),
                 http=http,
                 token=token,
-                control=self._worker_command,
+                control=self._control,
                 version=version(),
             )
         )
@@ -180,9 +185,18 @@ class Coordinator:
             keys = Keys(worker.server_public, secret, worker.client_public)
         addresses = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*") if port == 0 else endpoints(listen, 0)
         self._server.listen(addresses, keys)
-        lines = worker_commands(host, port, self._settings.advertise, None if keys is None else str(self._directory.worker_key_path))
+        key_path = self._directory.worker_key_path.absolute()
+        more = [] if keys is None else ["--key", shlex.quote(str(key_path))]
+        if self._config.allow_private and keys is not None:
+            more.append(_allow_private(self._config.allow_private))
+        hosts = reachable_hosts(host, self._settings.advertise)
+        self._control = f"tcp://{hosts[0]}:{port}"
+        lines = [
+            " ".join([f"worker start --procs {processors()} --coord tcp://{each}:{port}", *more]) for each in hosts
+        ]
         self._worker_command = lines[0]
-        self._say("start workers, on this machine or others, as many as you like:")
+        copied = "" if keys is None else f" (copy {key_path} to them)"
+        self._say(f"start workers, on this machine or others{copied}, as many as you like:")
         for line in lines:
             self._say(f"  {line}")
 
@@ -351,10 +365,19 @@ class Coordinator:
 
     def _commits_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("commit.failed", error=str(error), exc_info=error)
+            log.error("coordinator.failed", error=repr(error))
             self._stop_now.set()
-            self._say(f"{error}")
-            self._finish(LOOK, str(error))
+            what = str(error) if isinstance(error, ShoalError) else f"an error of Shoal's own, {error!r}"
+            self._say(f"{what}; see DIR/logs. What was committed is whole: the same command goes on")
+            self._finish(LOOK, what)
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error in a callback must not be logged and forgotten: a crawl that goes on without a step may hang."""
+        error = context.get("exception")
+        log.error("callback.failed", message=context.get("message"), error=repr(error), exc_info=error)
+        if error is not None and not isinstance(error, OSError):
+            self._stop_now.set()
+            self._finish(LOOK, f"an error of Shoal's own, {error!r}")
 
     def _verdict(self, code: int, reason: str) -> tuple[int, str]:
         """The exit code of a crawl that is over (contract, section 1)."""
@@ -437,22 +460,31 @@ class Coordinator:
         return self._server.core.explain(url, clock.now(), clock.wall())
 
 
-def worker_commands(host: str, port: int, advertise: str | None, key: str | None) -> list[str]:
-    """The exact commands that start workers, an address of this machine each; the likeliest first."""
+def reachable_hosts(host: str, advertise: str | None) -> list[str]:
+    """What workers may name as the host of a coordinator that listens on `host`; the likeliest first."""
     if advertise is not None:
-        hosts = [advertise]
-    elif host in ("0.0.0.0", "*", "[::]", "::"):
-        hosts = _own_addresses()
-    else:
-        hosts = [host]
-    with_key = f" --key {shlex.quote(key)}" if key is not None else ""
-    return [f"worker start --procs {os.cpu_count() or 1} --coord tcp://{each}:{port}{with_key}" for each in hosts]
+        return [advertise]
+    if host == "0.0.0.0":
+        return _own_addresses(_V4)
+    if host in ("*", "[::]"):
+        return _own_addresses(_V4, _V6)
+    return [host]
 
 
-def _own_addresses() -> list[str]:
+def _allow_private(networks: tuple[str, ...]) -> str:
+    """The worker's own consent to private addresses: it is asked for where the coordinator may be a stranger."""
+    return "--allow-private" if networks == (ALL_PRIVATE,) else "--allow-private=" + ",".join(networks)
+
+
+_V4 = (socket.AF_INET, "192.0.2.1")
+_V6 = (socket.AF_INET6, "2001:db8::1")
+"""A family, and an address of it that is nobody's: to see from where one would speak to it."""
+
+
+def _own_addresses(*families: tuple[socket.AddressFamily, str]) -> list[str]:
     """Addresses that others may reach this machine by, loopback last. Nothing is sent."""
     found: dict[str, None] = {}
-    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+    for family, far in families:
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 probe.connect((far, 9))

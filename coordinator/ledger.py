@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.messages import Facts, Page, Request
+from common.messages import Facts, Flag, Page, Request
 from common.outcome import OUTCOMES, Outcome, State
 from common.warc import IDENTICAL_PAYLOAD, revisit_record, warc_date
 from coordinator.outputs import Chunk, Location, Outputs
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import DigestRow, DoneRow, digest_row, meta_row, pack, request_row, unpack
+
+GAVE_A_PAGE = (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE)
+"""Outcomes by which a seed is a good one."""
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -57,6 +60,13 @@ class Counts:
     def of(self, state: State) -> int:
         """Requests that ended in a state."""
         return sum(count for code, count in self.done.items() if OUTCOMES[code].state is state)
+
+    def take_back(self, row: DoneRow) -> None:
+        """A request that had ended is open again: its record is lost (rule 3)."""
+        self.done[row.facts.outcome] -= 1
+        self.bytes -= row.facts.wire_length or 0
+        self.revisits -= row.record == "revisit"
+        self.seeds_ok -= bool(row.request.flags & Flag.SEED) and row.outcome in GAVE_A_PAGE
 
     def to_row(self) -> tuple[Any, ...]:
         """For the store."""

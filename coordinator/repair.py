@@ -95,7 +95,7 @@ def _requeue(rows: Overlay, key: bytes, done: DoneRow) -> None:
     counts_packed = rows.get(meta_row("counts"))
     assert counts_packed is not None
     counts = Counts.from_row(unpack(counts_packed))
-    counts.done[done.facts.outcome] -= 1
+    counts.take_back(done)
     rows.put(meta_row("counts"), pack(counts.to_row()))
     if done.facts.digest is not None:
         rows.delete(digest_row(done.facts.digest))

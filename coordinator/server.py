@@ -244,6 +244,7 @@ class ShardServer:
         self._stopping = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
+        self._failure: Exception | None = None
         self.disk_full = False
         """The last commit found no room and is tried again."""
         self.commit_seconds = 0.0
@@ -261,8 +262,21 @@ class ShardServer:
         return self._sockets
 
     def deliver(self, event: Event) -> None:
-        """Give the core an event and carry out what follows."""
-        self._carry_out(self.core.handle(event, clock.now(), clock.wall()))
+        """Give the core an event and carry out what follows.
+
+        An error of our own ends the coordinator: half an event may be in memory, and the last commit is whole. So
+        nothing of it is committed, and the next start goes on from there.
+        """
+        if self._failure is not None:
+            return
+        try:
+            instructions = self.core.handle(event, clock.now(), clock.wall())
+        except Exception as error:
+            log.exception("shard.failed", on=type(event).__name__)
+            self._failure = error
+            self.stop()
+            return
+        self._carry_out(instructions)
         if self.core.unsealed:
             self._dirty.set()
             if self.core.unsealed_bytes >= self._bytes:
@@ -281,7 +295,11 @@ class ShardServer:
                     pass
             self._dirty.clear()
             self._full.clear()
+            if self._failure is not None:
+                raise self._failure
             await self._commit()
+        if self._failure is not None:
+            raise self._failure
         if self.core.unsealed:
             await self._commit()
 

@@ -31,15 +31,14 @@ from coordinator import policy
 from coordinator.fleet import Fleet, WorkerSession
 from coordinator.frontier import CHARGED, Frontier
 from coordinator.hostqueue import ELAPSED_KEPT, Host
-from coordinator.leases import OpenLease, Leases
-from coordinator.ledger import Identifier, Ledger, page_line
+from coordinator.leases import Leases, OpenLease
+from coordinator.ledger import GAVE_A_PAGE, Identifier, Ledger, page_line
 from coordinator.outputs import Chunk, OutputBatch, Outputs
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
     DoneRow,
     LeaseRow,
     RobotsRow,
-    after,
     as_request,
     is_done,
     lease_row,
@@ -574,7 +573,7 @@ class Shard:
             self.frontier.put_off(host, again, tries, wall + decision.retry_in, now)
             return
         host.finished += 1
-        if request.flags & Flag.SEED and outcome in (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE):
+        if request.flags & Flag.SEED and outcome in GAVE_A_PAGE:
             self.ledger.counts.seeds_ok += 1
         self.ledger.end(
             (host.slot, self.frontier.key_of(request.url, request.form)),

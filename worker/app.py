@@ -12,11 +12,13 @@ give leases back, say goodbye, close the sockets.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 from collections.abc import Coroutine, Mapping
 from multiprocessing.connection import Connection
+from typing import Any
 
 from common import clock
 from common.config import CrawlConfig
@@ -53,7 +55,7 @@ async def run_process(
 ) -> int:
     """The life of one process: its exit code. The supervisor's child watches the lifeline and holds the lock."""
     keep_freed_memory()
-    return await WorkerProcess(settings, session, replaces, index).run()
+    return await WorkerProcess(settings, session, replaces, index, lifeline).run()
 
 
 class WorkerProcess:
@@ -65,8 +67,10 @@ class WorkerProcess:
         session: bytes,
         replaces: tuple[bytes, ...],
         index: int,
+        lifeline: Connection,
     ) -> None:
         self._settings = settings
+        self._lifeline = lifeline
         self._loop = asyncio.get_running_loop()
         self._agent = Agent(
             session,
@@ -94,6 +98,7 @@ class WorkerProcess:
     async def run(self) -> int:
         """Work until the crawl is over, we are asked to stop, or the supervisor is gone. The exit code."""
         self._loop.add_signal_handler(signal.SIGTERM, lambda: self._handle(core.Leaving()))
+        self._loop.set_exception_handler(self._callback_failed)
         self._link.connect(0)
         self._handle(core.Woken())
         async with self._group as group:
@@ -132,8 +137,19 @@ class WorkerProcess:
         self._handle(core.Woken())
 
     def _denied(self, reason: str) -> None:
-        log.error("worker.refused", reason=reason)
+        if self._code.done():
+            return
+        log.info("worker.refused", reason=reason)
+        with contextlib.suppress(OSError):  # the supervisor, which tells it, may have gone
+            os.write(self._lifeline.fileno(), reason.encode())
         self._leave(REFUSED)
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error of our own in a callback ends the process: its supervisor starts it anew, nothing is lost."""
+        error = context.get("exception")
+        log.error("callback.failed", message=context.get("message"), error=repr(error), exc_info=error)
+        if error is not None and not isinstance(error, OSError):
+            self._leave(1)
 
     def _leave(self, code: int) -> None:
         if not self._code.done():

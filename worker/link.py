@@ -44,6 +44,8 @@ _REFUSED = {zmq.Event.HANDSHAKE_FAILED_PROTOCOL, zmq.Event.HANDSHAKE_FAILED_AUTH
 """It let us in no further: no ZeroMQ there, one of us without a key, or our key not admitted. ZeroMQ never connects
 again after it (libzmq 4.3, tried), so it must be told at once."""
 
+_WRONG_KEY = "wrong key, or not a coordinator; it needs --key FILE, the worker.key of its DIR"
+
 log = get_logger("worker.link")
 
 
@@ -185,9 +187,9 @@ class Link:
             elif event == _BROKEN_OFF and self._key is not None and self._failures is not None:
                 self._failures += 1
                 if self._failures == FAILURES_TOLD:
-                    self._refused(f"{self._address}: wrong key, or not a coordinator")
+                    self._refused(f"{self._address}: {_WRONG_KEY}")
             elif event in _REFUSED:
-                self._refused(f"{self._address}: wrong key, or not a coordinator")
+                self._refused(f"{self._address}: {_WRONG_KEY}")
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

@@ -13,8 +13,9 @@ Signals: a first SIGINT or SIGTERM asks every process to stop (SIGTERM to each),
 processes ignore SIGINT themselves: a terminal sends it to all, and they must not leave before they were
 asked.
 
-No orphans: each process holds the reading end of a pipe whose writing end only this parent has; a thread of
-its own waits there and leaves when the parent is gone, however it went and whatever the event loop is at.
+No orphans: each process holds one end of a socket pair whose other end only this parent has; a thread of its
+own waits there and leaves when the parent is gone, however it went and whatever the event loop is at. A process
+that was refused leaves its reason there.
 (aiomultiprocess's own `Process` starts a multiprocessing Manager, a further process that outlives a killed
 parent; ours has none.)
 """
@@ -39,6 +40,7 @@ from aiomultiprocess.core import Process as AioProcess
 from aiomultiprocess.types import Unit
 
 from common import clock, log
+from common.commandline import say
 from worker.settings import WorkerSettings
 
 FINISHED, STOPPED, REFUSED = 0, 3, 4
@@ -62,6 +64,8 @@ within a heartbeat, but one that was started just now may find nobody to hear it
 
 _REPLACED_NAMED = 64
 """Sessions that `replaces` names at most, the latest: what a Hello has room for."""
+
+_REASON_BYTES = 4096
 
 _log = log.get_logger("worker.supervisor")
 
@@ -123,6 +127,7 @@ class Supervisor:
         """Set once no process is to be started any more, for whatever reason."""
         self._signalled: int | None = None
         self._codes: list[int] = []
+        self._told_why = False
         self.restarts = 0
 
     async def run(self) -> int:
@@ -185,7 +190,7 @@ class Supervisor:
 
     async def _live(self, index: int, session: bytes, replaces: tuple[bytes, ...]) -> int:
         """The life of one process; returns its exit code, negative for the signal that killed it."""
-        lifeline, held = _SPAWN.Pipe(duplex=False)
+        lifeline, held = _SPAWN.Pipe()
         process = Process(
             self._target,
             self._settings_of(index),
@@ -213,12 +218,21 @@ class Supervisor:
             # name.
             process.aio_process.join()
             code = process.exitcode
+            if code == REFUSED:
+                self._tell_why(held)
             del self._alive[index]
             process.close()
             return 1 if code is None else code
         finally:
             held.close()
             lifeline.close()
+
+    def _tell_why(self, held: Connection) -> None:
+        """A process was refused for good and left its reason: the first is told, the others are the same."""
+        if self._told_why or not held.poll():
+            return
+        self._told_why = True
+        say("worker", os.read(held.fileno(), _REASON_BYTES).decode(errors="replace"))
 
     def _settings_of(self, index: int) -> WorkerSettings:
         """Ours, with a log file that is this place's alone."""
@@ -297,7 +311,7 @@ def _in_child(unit: Unit) -> None:
 
 
 def _leave_with_parent(lifeline: Connection) -> None:
-    """Wait for the end of the pipe, which nobody ever writes to; then leave without ceremony: everything that
+    """Wait for the end of the pipe, on which the parent says nothing; then leave without ceremony: everything that
     matters is with the coordinator, and it lends again what was in flight."""
     try:
         os.read(lifeline.fileno(), 1)

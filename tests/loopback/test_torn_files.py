@@ -7,8 +7,8 @@ and it goes on from what is left (PROTOCOL rules 2 and 3). `SHOAL_TORTURE` in th
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -17,14 +17,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from warcio.statusandheaders import StatusAndHeaders
-from warcio.warcwriter import WARCWriter
 
 from common import clock
 from common import messages as m
 from common.config import CrawlConfig
+from common.errors import UsageError
 from common.messages import PIECE_BYTES, Flag, LinkGroup, Phase, Request, SessionId
 from common.outcome import OUTCOMES, Outcome
 from common.tuning import Tuning
@@ -40,6 +40,10 @@ BIG = "http://b.test/9"
 """Its record travels in pieces."""
 SAME = frozenset({"http://a.test/4", "http://a.test/10", "http://b.test/5", "http://a.test/20"})
 """Their bodies are equal, so all but the first are revisits."""
+
+EVERY_BYTE = bool(os.environ.get("SHOAL_TORTURE"))
+
+pytestmark = pytest.mark.timeout(4 * 3600 if EVERY_BYTE else 60)
 
 LONGEST_WHOLE = 4096
 """Bytes of a record up to which every byte is tried, when everything is."""
@@ -123,7 +127,6 @@ class Life:
         request = lease.requests[ordinal]
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
         body = body_of(request.url)
-        digest = "sha1:" + b32encode(hashlib.sha1(body).digest()).decode()
         asked, answered = record(request.url, "request", b""), record(request.url, "response", body)
         pieces = (len(answered) - 1) // PIECE_BYTES
         for index in range(pieces):
@@ -133,7 +136,7 @@ class Life:
         links = self._web[request.url]
         groups = (LinkGroup(request.url, request.seed, request.depth + 1, 0, 0, links, None),) if links else ()
         facts = m.Facts(
-            Outcome.OK.code, 200, content_type="text/html", length=len(body), wire_length=len(body), digest=digest,
+            Outcome.OK.code, 200, content_type="text/html", length=len(body), wire_length=len(body), digest=digest_of(body),
             title=request.url, fetched_at=self._times()[1], elapsed_ms=1, ip="192.0.2.1",
         )  # fmt: skip
         self._number += 1
@@ -171,13 +174,25 @@ class Life:
 
 
 def record(url: str, kind: str, body: bytes) -> bytes:
-    """A WARC record by somebody else's writer."""
-    status = "GET / HTTP/1.1" if kind == "request" else "200 OK"
-    http = StatusAndHeaders(status, [("Content-Type", "text/html")], protocol="HTTP/1.1", is_http_request=kind == "request")
-    packed = io.BytesIO()
-    writer = WARCWriter(packed, gzip=True, warc_version="1.1")
-    writer.write_record(writer.create_warc_record(url, kind, payload=io.BytesIO(body), http_headers=http))
-    return packed.getvalue()
+    """A WARC record, written here by hand: what is tested is where it lies, not who made it."""
+    first = "GET / HTTP/1.1" if kind == "request" else "HTTP/1.1 200 OK"
+    block = f"{first}\r\nContent-Type: text/html\r\n\r\n".encode() + body
+    lines = [
+        "WARC/1.1",
+        f"WARC-Type: {kind}",
+        f"WARC-Record-ID: <urn:uuid:{uuid4()}>",
+        "WARC-Date: 2026-05-01T12:00:00.000Z",
+        f"WARC-Target-URI: {url}",
+        f"WARC-Payload-Digest: {digest_of(body)}",
+        f"WARC-Block-Digest: {digest_of(block)}",
+        f"Content-Type: application/http; msgtype={kind}",
+        f"Content-Length: {len(block)}",
+    ]
+    return gzip.compress("\r\n".join(lines).encode() + b"\r\n\r\n" + block + b"\r\n\r\n", 1)
+
+
+def digest_of(content: bytes) -> str:
+    return "sha1:" + b32encode(hashlib.sha1(content).digest()).decode()
 
 
 def config(rotate_bytes: int = 1 << 30) -> CrawlConfig:
@@ -264,9 +279,9 @@ def goes_on(directory: Path, rotate_bytes: int = 1 << 30) -> None:
 
 def positions(start: int, end: int, *, sample: int) -> list[int]:
     """Where to cut [start, end): at the marks and beside them, and so many in between; or everywhere."""
-    if os.environ.get("SHOAL_TORTURE") and end - start <= LONGEST_WHOLE:
+    if EVERY_BYTE and end - start <= LONGEST_WHOLE:
         return list(range(start, end))
-    size = LONGEST_WHOLE if os.environ.get("SHOAL_TORTURE") else sample
+    size = LONGEST_WHOLE if EVERY_BYTE else sample
     step = max(1, (end - start) // size)
     return sorted({start, start + 1, end - 1, *range(start, end, step)})
 
@@ -320,7 +335,7 @@ def test_files_that_are_gone_are_made_again(rotated: Path, tmp_path: Path, kind:
     """Any one of several, an old one too: its neighbours still speak of it."""
     files = sorted(rotated.glob(f"{kind}/*"))
     assert len(files) > 3
-    for file in files if os.environ.get("SHOAL_TORTURE") else [files[0], files[len(files) // 2], files[-1]]:
+    for file in files if EVERY_BYTE else [files[0], files[len(files) // 2], files[-1]]:
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(rotated, copy)
@@ -347,9 +362,15 @@ def test_the_stores_log_cut_anywhere_in_its_tail_takes_everything_back_together(
 def test_the_stores_log_cut_anywhere_at_all_leaves_a_crawl_that_can_be_seeded_again(
     half_done: Path, tmp_path: Path
 ) -> None:
+    """Or is refused while not a byte of its records was touched: where the store knows of no output any more."""
     log = the_log(half_done)
+    (warc,) = half_done.glob("warc/*.warc.gz")
     for copy in copies(half_done, tmp_path, log, positions(1, log.stat().st_size, sample=15)):
-        life = Life(copy, config())
+        try:
+            life = Life(copy, config())
+        except UsageError:
+            assert (copy / warc.relative_to(half_done)).read_bytes() == warc.read_bytes()
+            continue
         life.seed()
         check_now(copy, life)
         life.crawl(10 * PAGES)

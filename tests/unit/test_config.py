@@ -184,7 +184,7 @@ def test_what_crawl_toml_keeps_is_read_back_the_same(tmp_path: Path) -> None:
             "hosts_file": str(hosts),
             "allow_private": "private, 10.1.2.3/8",
             "fail_on": ("timeout,DNS",),
-            "store": "warc, pages,links",
+            "store": "pages,warc",
         },
         file=written(
             tmp_path, '[[host]]\nmatch = "A.test"\ndelay = 0\n[tuning]\nlease_ttl = 10\n', "mine.toml"

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from common import messages as m
+from common.config import CrawlConfig
 from common.messages import Flag, Request, SessionId
 from common.outcome import Outcome
+from common.scope import Scope
 from common.url import CanonicalURL, host_key, slot
 from coordinator.outputs import Outputs
 from coordinator.repair import repair
@@ -40,9 +42,6 @@ class Crawl:
 
     def open(self) -> None:
         """As opening.py does."""
-        from common.config import CrawlConfig
-        from common.scope import Scope
-
         self.rows = Overlay(self.store)
         self.recovery = recover(self.directory, self.ends(self.rows), 0)
         config = CrawlConfig(obey_robots=False, delay=0.0)
@@ -65,7 +64,7 @@ class Crawl:
             wall=self.wall,
         )
 
-    def do(self, event: Any) -> list[Any]:
+    def give(self, event: Any) -> list[Any]:
         out: list[Any] = list(self.shard.handle(event, self.now, self.wall))
         commit: Commit = self.shard.seal(self.now, self.wall)
         self.sink.write(commit.outputs)
@@ -75,9 +74,9 @@ class Crawl:
     def fetch_all(self) -> list[str]:
         """A worker that joins and fetches everything; the URLs it was lent."""
         self.control += 2
-        out = self.do(Received(m.Hello(self.control - 1, m.VERSION, ONE, (), "box", 1, 0, False, ())))
+        out = self.give(Received(m.Hello(self.control - 1, m.VERSION, ONE, (), "box", 1, 0, False, ())))
         epoch = self.shard.epoch
-        out += self.do(Received(m.Heartbeat(self.control, ONE, epoch, (), 100, 100, 0, 0, 0, 0)))
+        out += self.give(Received(m.Heartbeat(self.control, ONE, epoch, (), 100, 100, 0, 0, 0, 0)))
         fetched = []
         while leases := [
             each.message for each in out if isinstance(each, Send) and isinstance(each.message, m.Lease)
@@ -88,7 +87,7 @@ class Crawl:
                     fetched.append(request.url)
                     out += self.page(lease, ordinal, request)
             self.now += 10.0
-            out += self.do(Tick())
+            out += self.give(Tick())
         return fetched
 
     def page(self, lease: m.Lease, ordinal: int, request: Request) -> list[Any]:
@@ -97,7 +96,7 @@ class Crawl:
         facts = m.Facts(Outcome.OK.code, status=200, title=f"page {number}", fetched_at=self.wall)
         body = b"<ask>" + bytes([65 + number]) * (10 + number)
         message = m.Page(self.data, ONE, lease.id, ordinal, 0.0, None, facts, (), (), b"", 5, 0, ())
-        return self.do(Received(message, body))
+        return self.give(Received(message, body))
 
     def file(self, folder: str) -> Path:
         [found] = (self.directory / folder).iterdir()
@@ -134,7 +133,7 @@ def crawl(tmp_path: Path) -> Crawl:
     seeds = tuple(
         Request(f"{SITE}/{number}", 0, 0, 0, Flag.SEED, "seed", None, None) for number in range(PAGES)
     )
-    crawl.do(Seeds(1, seeds))
+    crawl.give(Seeds(1, seeds))
     assert len(crawl.fetch_all()) == PAGES
     crawl.consistent()
     return crawl

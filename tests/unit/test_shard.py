@@ -122,14 +122,14 @@ class Bench:
                 self.files.drop(each.key)
         return out
 
-    def do(self, event: Event) -> list[Instruction]:
+    def give(self, event: Event) -> list[Instruction]:
         """An event and the commit after it: all that leaves."""
         return self.handle(event) + self.commit()
 
     def wait(self, seconds: float) -> list[Instruction]:
         self.now += seconds
         self.wall += seconds
-        return self.do(Tick())
+        return self.give(Tick())
 
     # what workers say
 
@@ -145,7 +145,7 @@ class Bench:
         replaces: tuple[SessionId, ...] = (),
     ) -> list[Instruction]:
         number = self.number(session)
-        return self.do(Received(m.Hello(number, m.VERSION, session, replaces, "box", 1, 0, False, leases)))
+        return self.give(Received(m.Hello(number, m.VERSION, session, replaces, "box", 1, 0, False, leases)))
 
     def beat(
         self,
@@ -158,13 +158,13 @@ class Bench:
     ) -> list[Instruction]:
         epoch = self.shard.epoch if epoch is None else epoch
         number = self.number(session)
-        return self.do(Received(m.Heartbeat(number, session, epoch, leases, lanes, requests, 0, 0, 0, 0)))
+        return self.give(Received(m.Heartbeat(number, session, epoch, leases, lanes, requests, 0, 0, 0, 0)))
 
     def join(self, session: SessionId = ONE, *, lanes: int = 100, requests: int = 500) -> list[m.Lease]:
         return sent(m.Lease, self.hello(session) + self.beat(session, lanes=lanes, requests=requests))
 
     def seed(self, *urls: str, flags: int = Flag.SEED) -> list[m.Lease]:
-        return sent(m.Lease, self.do(Seeds(1, tuple(request(url, flags=flags) for url in urls))))
+        return sent(m.Lease, self.give(Seeds(1, tuple(request(url, flags=flags) for url in urls))))
 
     def page_message(
         self,
@@ -188,11 +188,11 @@ class Bench:
 
     def page(self, lease: m.Lease, ordinal: int = 0, facts: m.Facts = OK, **more: Any) -> list[Instruction]:
         body = more.pop("body", b"")
-        return self.do(Received(self.page_message(lease, ordinal, facts, **more), body))
+        return self.give(Received(self.page_message(lease, ordinal, facts, **more), body))
 
     def release(self, lease: m.Lease, age: float | None = 0.0) -> list[Instruction]:
         number = self.number(lease.session)
-        return self.do(Received(m.Release(number, lease.session, lease.id, age)))
+        return self.give(Received(m.Release(number, lease.session, lease.id, age)))
 
     def links(self, *groups: LinkGroup, session: SessionId = ONE) -> m.Links:
         self.data += 1
@@ -300,7 +300,7 @@ def test_an_uncommitted_page_is_as_if_it_had_never_come(bench: Bench) -> None:
     bench.restart()
     assert bench.lines() == []
     bench.hello(leases=(lease.id,))
-    assert answers(bench.do(Received(page)))[0] == [page.number]
+    assert answers(bench.give(Received(page)))[0] == [page.number]
     assert bench.outcomes() == {f"{SITE}/": "OK"}
     bench.adds_up()
 
@@ -316,9 +316,9 @@ def test_outlinks_commit_with_their_page(bench: Bench) -> None:
 
 def test_a_known_link_is_admitted_once(bench: Bench) -> None:
     bench.join()
-    bench.do(Received(bench.links(links(f"{SITE}/1"), links(f"{SITE}/1", f"{SITE}/2"))))
+    bench.give(Received(bench.links(links(f"{SITE}/1"), links(f"{SITE}/1", f"{SITE}/2"))))
     assert bench.shard.ledger.counts.admitted == 2
-    assert only(Seeded, bench.do(Seeds(5, (request(f"{SITE}/2"), request(f"{SITE}/3"))))) == [
+    assert only(Seeded, bench.give(Seeds(5, (request(f"{SITE}/2"), request(f"{SITE}/3"))))) == [
         Seeded(5, (False, True))
     ]
 
@@ -398,7 +398,7 @@ def test_the_answer_to_a_heartbeat_names_that_heartbeat(bench: Bench) -> None:
     bench.join()
     bench.beat()
     late = m.Heartbeat(2, ONE, 1, (), 100, 500, 0, 0, 0, 0)
-    assert [alive.number for alive in sent(m.Alive, bench.do(Received(late)))] == [2]
+    assert [alive.number for alive in sent(m.Alive, bench.give(Received(late)))] == [2]
     assert [alive.number for alive in sent(m.Alive, bench.beat())] == [4]
 
 
@@ -429,7 +429,7 @@ def test_a_lease_of_another_session_is_unknown(bench: Bench) -> None:
 def test_an_older_heartbeat_does_not_take_back_credit(bench: Bench) -> None:
     bench.join(lanes=0)
     bench.beat(lanes=5)
-    bench.do(Received(m.Heartbeat(2, ONE, 1, (), 0, 0, 0, 0, 0, 0)))
+    bench.give(Received(m.Heartbeat(2, ONE, 1, (), 0, 0, 0, 0, 0, 0)))
     assert len(bench.seed(f"{SITE}/")) == 1
 
 
@@ -439,7 +439,7 @@ def test_a_change_of_phase_is_told_at_once_and_renews_nothing(bench: Bench) -> N
     assert (alive.number, alive.phase) == (0, Phase.PAUSED)
     assert bench.seed(f"{SITE}/") == []
     assert bench.shard.next_wakeup() is None
-    assert len(sent(m.Lease, bench.do(Steered(Phase.RUNNING)))) == 1
+    assert len(sent(m.Lease, bench.give(Steered(Phase.RUNNING)))) == 1
 
 
 def test_a_session_whose_lease_expired_has_no_credit_until_it_is_heard_again(bench: Bench) -> None:
@@ -512,12 +512,12 @@ def test_an_expired_lease_owes_a_delay_from_its_expiry(bench: Bench) -> None:
 def test_a_goodbye_owes_a_delay_unless_it_tells_ages(bench: Bench) -> None:
     lease = lent(bench)
     bench.join(TWO)
-    bench.do(Received(m.Goodbye(9, ONE, ())))
+    bench.give(Received(m.Goodbye(9, ONE, ())))
     assert due(bench) == pytest.approx(1.0)
     [again] = bench.shard.leases
     assert again.session == TWO
     bench.join(ONE)
-    bench.do(Received(m.Goodbye(9, TWO, ((again.id, 0.75),))))
+    bench.give(Received(m.Goodbye(9, TWO, ((again.id, 0.75),))))
     assert due(bench) == pytest.approx(0.25)
     assert lease.id != again.id
 
@@ -558,7 +558,7 @@ def test_a_result_for_a_lease_that_is_not_held_is_refused_and_changes_nothing(be
     bench.wait(T * 1.02)
     before = bench.shard.ledger.counts.to_row()
     page = bench.page_message(lease, links=(links(f"{SITE}/1"),))
-    assert answers(bench.do(Received(page))) == ([], {page.number: "lease"})
+    assert answers(bench.give(Received(page))) == ([], {page.number: "lease"})
     assert bench.shard.ledger.counts.to_row()[:3] == before[:3]
     bench.adds_up()
 
@@ -567,16 +567,16 @@ def test_a_result_of_another_session_is_refused(bench: Bench) -> None:
     lease = lent(bench)
     bench.join(TWO)
     page = bench.page_message(lease, session=TWO)
-    assert answers(bench.do(Received(page)))[1] == {page.number: "lease"}
+    assert answers(bench.give(Received(page)))[1] == {page.number: "lease"}
 
 
 def test_a_duplicate_of_an_accepted_page_is_answered_again_and_counted_once(bench: Bench) -> None:
     lease = lent(bench, f"{SITE}/1", f"{SITE}/2")
     page = bench.page_message(lease)
-    bench.do(Received(page))
-    assert answers(bench.do(Received(page))) == ([page.number], {})
+    bench.give(Received(page))
+    assert answers(bench.give(Received(page))) == ([page.number], {})
     bench.page(lease, 1)
-    assert answers(bench.do(Received(page))) == ([page.number], {}), "also when its lease is over"
+    assert answers(bench.give(Received(page))) == ([page.number], {}), "also when its lease is over"
     assert len(bench.lines()) == 2
     assert bench.shard.ledger.counts.attempts == 2
     bench.adds_up()
@@ -587,7 +587,7 @@ def test_a_duplicate_of_a_refused_page_is_refused_again(bench: Bench) -> None:
     bench.release(lease)
     page = bench.page_message(lease)
     for _ in range(2):
-        assert answers(bench.do(Received(page)))[1] == {page.number: "lease"}
+        assert answers(bench.give(Received(page)))[1] == {page.number: "lease"}
 
 
 def test_a_page_that_was_accepted_before_a_restart_is_accepted_again_while_its_lease_is_open(
@@ -595,10 +595,10 @@ def test_a_page_that_was_accepted_before_a_restart_is_accepted_again_while_its_l
 ) -> None:
     lease = lent(bench, f"{SITE}/1", f"{SITE}/2")
     page = bench.page_message(lease)
-    bench.do(Received(page))
+    bench.give(Received(page))
     bench.restart()
     bench.hello(leases=(lease.id,))
-    assert answers(bench.do(Received(page))) == ([page.number], {})
+    assert answers(bench.give(Received(page))) == ([page.number], {})
     assert len(bench.lines()) == 1
     bench.adds_up()
 
@@ -607,14 +607,14 @@ def test_an_unknown_session_is_asked_to_say_hello_again_and_nothing_is_done(benc
     lease = lent(bench)
     bench.restart()
     page = bench.page_message(lease)
-    assert sent(m.HelloAgain, bench.do(Received(page))) == [m.HelloAgain(ONE)]
+    assert sent(m.HelloAgain, bench.give(Received(page))) == [m.HelloAgain(ONE)]
     assert bench.lines() == []
-    assert bench.do(Received(m.Goodbye(5, ONE, ()))) == []
+    assert bench.give(Received(m.Goodbye(5, ONE, ()))) == []
 
 
 def test_another_version_is_denied_with_both_versions(bench: Bench) -> None:
     hello = m.Hello(1, m.VERSION + 1, ONE, (), "box", 1, 0, False, ())
-    [denied] = sent(m.Denied, bench.do(Received(hello)))
+    [denied] = sent(m.Denied, bench.give(Received(hello)))
     assert str(m.VERSION) in denied.reason and str(m.VERSION + 1) in denied.reason
     assert len(bench.shard.fleet) == 0
 
@@ -633,8 +633,8 @@ def test_a_welcome_tells_what_a_worker_needs(bench: Bench) -> None:
 def test_answers_name_single_messages(bench: Bench) -> None:
     lease = lent(bench, f"{SITE}/1", f"{SITE}/2")
     first, second = bench.page_message(lease, 0), bench.page_message(lease, 1)
-    assert answers(bench.do(Received(second)))[0] == [second.number]
-    assert answers(bench.do(Received(first)))[0] == [first.number]
+    assert answers(bench.give(Received(second)))[0] == [second.number]
+    assert answers(bench.give(Received(first)))[0] == [first.number]
 
 
 # ------------------------------------------------------------------------------------------ rule 12: restarts
@@ -688,7 +688,7 @@ def test_a_dead_process_loses_its_leases_at_once_with_a_delay(bench: Bench) -> N
 
 
 def test_when_all_local_workers_are_known_to_be_gone_their_leases_end(bench: Bench) -> None:
-    bench.do(Received(m.Hello(1, m.VERSION, ONE, (), "box", 1, 0, True, ())))
+    bench.give(Received(m.Hello(1, m.VERSION, ONE, (), "box", 1, 0, True, ())))
     bench.numbers[ONE] = 1
     bench.beat()
     bench.seed(f"{SITE}/")
@@ -702,14 +702,14 @@ def test_when_all_local_workers_are_known_to_be_gone_their_leases_end(bench: Ben
 
 
 def poll(bench: Bench, number: int) -> m.Report:
-    [told] = only(Tell, bench.do(Asked(m.Poll(number))))
+    [told] = only(Tell, bench.give(Asked(m.Poll(number))))
     assert isinstance(told.message, m.Report)
     return told.message
 
 
 def close(bench: Bench, report: m.Report) -> bool:
     asked = m.Close(report.round, report.epoch, report.admitted, report.done, report.attempts)
-    [told] = only(Tell, bench.do(Asked(asked)))
+    [told] = only(Tell, bench.give(Asked(asked)))
     assert isinstance(told.message, m.Closed)
     return told.message.ok
 
@@ -728,7 +728,7 @@ def test_a_quiet_shard_closes_and_admits_nothing(bench: Bench) -> None:
     assert (report.leased, report.lendable, report.done) == (0, 0, 1)
     assert close(bench, report)
     late = bench.links(links(f"{SITE}/1"))
-    assert answers(bench.do(Received(late))) == ([], {late.number: "closed"})
+    assert answers(bench.give(Received(late))) == ([], {late.number: "closed"})
     assert bench.shard.ledger.counts.admitted == 1
 
 
@@ -737,7 +737,7 @@ def test_a_later_round_opens_a_closed_shard(bench: Bench) -> None:
     assert close(bench, poll(bench, 1))
     poll(bench, 2)
     late = bench.links(links(f"{SITE}/1"))
-    assert answers(bench.do(Received(late)))[0] == [late.number]
+    assert answers(bench.give(Received(late)))[0] == [late.number]
     assert close(bench, poll(bench, 3)) is False
 
 
@@ -745,7 +745,7 @@ def test_what_changed_since_the_report_keeps_a_shard_open(bench: Bench) -> None:
     lease = lent(bench)
     bench.page(lease)
     report = poll(bench, 1)
-    bench.do(Received(bench.links(links(f"{SITE}/1"))))
+    bench.give(Received(bench.links(links(f"{SITE}/1"))))
     assert not close(bench, report)
     assert len(bench.shard.leases) + bench.shard.frontier.queued == 1
 
@@ -863,7 +863,7 @@ def test_a_given_up_host_is_drained_without_any_worker(bench: Bench) -> None:
     lent(bench, *(f"{SITE}/{page}" for page in range(2000)))
     host = bench.shard.frontier.host("a.test", bench.now, bench.wall)
     host.doom, host.doom_reason = Outcome.HOST_UNREACHABLE.code, "it was told to"
-    bench.do(Received(m.Goodbye(9, ONE, ())))
+    bench.give(Received(m.Goodbye(9, ONE, ())))
     for _ in range(20):
         at = bench.shard.next_wakeup()
         if at is None:
@@ -943,7 +943,7 @@ def test_a_redirect_from_a_seed_adds_its_target_to_the_scope_and_says_so() -> No
     [following] = sent(m.Lease, out)
     assert (following.requests[0].url, following.scope_version) == ("https://b.test/", 2)
     assert (following.requests[0].hops, following.requests[0].depth) == (1, 0)
-    bench.do(Received(bench.links(links("https://b.test/more"))))
+    bench.give(Received(bench.links(links("https://b.test/more"))))
     assert bench.shard.ledger.counts.admitted == 3
 
 
@@ -975,7 +975,7 @@ def crawl_all(bench: Bench, limit: int = 10_000) -> int:
 @pytest.mark.parametrize("cap", [1, 7, 20, 33])
 def test_never_more_pages_than_the_cap_and_exactly_that_many(cap: int) -> None:
     bench = Bench()
-    bench.do(Asked(m.Cap(1, cap)))
+    bench.give(Asked(m.Cap(1, cap)))
     bench.join()
     bench.seed(*(f"https://{host}.test/{page}" for page in range(5) for host in "abcdefgh"))
     crawl_all(bench)
@@ -987,22 +987,22 @@ def test_never_more_pages_than_the_cap_and_exactly_that_many(cap: int) -> None:
 
 
 def test_a_greater_cap_goes_on_where_a_smaller_one_stopped(bench: Bench) -> None:
-    bench.do(Asked(m.Cap(1, 3)))
+    bench.give(Asked(m.Cap(1, 3)))
     bench.join()
     bench.seed(*(f"{SITE}/{page}" for page in range(10)))
     crawl_all(bench)
-    [told] = only(Tell, bench.do(Asked(m.Cap(2, 8))))
+    [told] = only(Tell, bench.give(Asked(m.Cap(2, 8))))
     assert told.message == m.CapSet(2, 0, 8, 8) or isinstance(told.message, m.CapSet)
     crawl_all(bench)
     assert len(bench.lines()) == 8
-    bench.do(Asked(m.Cap(3, None)))
+    bench.give(Asked(m.Cap(3, None)))
     crawl_all(bench)
     assert len(bench.lines()) == 10
 
 
 def test_a_cap_is_durable_and_an_older_one_is_ignored(bench: Bench) -> None:
-    bench.do(Asked(m.Cap(2, 3)))
-    bench.do(Asked(m.Cap(1, 100)))
+    bench.give(Asked(m.Cap(2, 3)))
+    bench.give(Asked(m.Cap(1, 100)))
     bench.restart()
     bench.join()
     bench.seed(*(f"{SITE}/{page}" for page in range(10)))
@@ -1011,18 +1011,18 @@ def test_a_cap_is_durable_and_an_older_one_is_ignored(bench: Bench) -> None:
 
 
 def test_a_request_is_charged_once_however_often_it_is_lent(bench: Bench) -> None:
-    bench.do(Asked(m.Cap(1, 2)))
+    bench.give(Asked(m.Cap(1, 2)))
     lease = lent(bench, f"{SITE}/1", f"{SITE}/2", f"{SITE}/3")
     assert len(lease.requests) == 2
     bench.release(lease, None)
-    [told] = only(Tell, bench.do(Asked(m.Cap(1, 2))))
+    [told] = only(Tell, bench.give(Asked(m.Cap(1, 2))))
     assert told.message == m.CapSet(1, 0, 2, 2)
     crawl_all(bench)
     assert sorted(bench.outcomes()) == [f"{SITE}/1", f"{SITE}/2"]
 
 
 def test_a_retry_is_within_the_budget_that_its_first_try_used(bench: Bench) -> None:
-    bench.do(Asked(m.Cap(1, 1)))
+    bench.give(Asked(m.Cap(1, 1)))
     lent(bench, f"{SITE}/1", f"{SITE}/2")
     assert run_down(bench, Outcome.SERVER_ERROR) == 3
     assert len(bench.lines()) == 1
@@ -1109,7 +1109,7 @@ def robots(
 ) -> list[Instruction]:
     bench.data += 1
     message = m.Robots(bench.data, lease.session, lease.id, SITE, verdict, 200, None, delay, text, 0.0, 0)
-    return bench.do(Received(message, b"<robots>"))
+    return bench.give(Received(message, b"<robots>"))
 
 
 def test_a_host_without_robots_is_lent_once_with_all_its_lanes_and_one_request() -> None:
@@ -1141,7 +1141,7 @@ def test_another_session_gets_the_body_too() -> None:
     lease = lent(bench, f"{SITE}/1", f"{SITE}/2")
     robots(bench, lease, text=b"User-agent: *\n")
     bench.join(TWO)
-    [again] = sent(m.Lease, bench.do(Received(m.Goodbye(9, ONE, ()))) + bench.wait(2.0))
+    [again] = sent(m.Lease, bench.give(Received(m.Goodbye(9, ONE, ()))) + bench.wait(2.0))
     assert (again.session, again.robots[0].body) == (TWO, b"User-agent: *\n")
 
 
@@ -1221,7 +1221,7 @@ def test_robots_records_are_stored_and_a_duplicate_is_answered_without_another(b
     bench.data += 1
     message = m.Robots(bench.data, ONE, lease.id, SITE, "rules", 200, None, None, b"", 0.0, 0)
     for _ in range(2):
-        assert answers(bench.do(Received(message, b"<robots>")))[0] == [message.number]
+        assert answers(bench.give(Received(message, b"<robots>")))[0] == [message.number]
     [warc] = [body for file, body in bench.files.files.items() if file.startswith("warc/")]
     assert warc == b"<warcinfo><robots>"
 
@@ -1256,7 +1256,7 @@ def test_a_big_record_is_put_together_from_its_pieces(bench: Bench) -> None:
     parts = [bytes([index]) * m.PIECE_BYTES for index in range(2)]
     for index, body in enumerate(parts):
         bench.data += 1
-        out = bench.do(Received(m.Piece(bench.data, ONE, lease.id, 0, index), body))
+        out = bench.give(Received(m.Piece(bench.data, ONE, lease.id, 0, index), body))
         assert answers(out)[0] == [bench.data]
     bench.page(lease, body=b"<request>end", split=9, pieces=2)
     [line] = bench.lines()
@@ -1274,22 +1274,22 @@ def test_a_page_whose_pieces_are_missing_is_told_so_and_may_come_again(
     page = bench.page_message(lease, pieces=2)
     for index in had:
         bench.data += 1
-        bench.do(Received(m.Piece(bench.data, ONE, lease.id, 0, index), bytes(m.PIECE_BYTES)))
-    assert answers(bench.do(Received(page))) == ([], {page.number: "pieces"})
+        bench.give(Received(m.Piece(bench.data, ONE, lease.id, 0, index), bytes(m.PIECE_BYTES)))
+    assert answers(bench.give(Received(page))) == ([], {page.number: "pieces"})
     for index in (0, 1):
         bench.data += 1
-        bench.do(Received(m.Piece(bench.data, ONE, lease.id, 0, index), bytes(m.PIECE_BYTES)))
-    assert answers(bench.do(Received(page)))[0] == [page.number]
+        bench.give(Received(m.Piece(bench.data, ONE, lease.id, 0, index), bytes(m.PIECE_BYTES)))
+    assert answers(bench.give(Received(page)))[0] == [page.number]
 
 
 def test_pieces_are_lost_with_a_restart_and_asked_for_again(bench: Bench) -> None:
     lease = lent(bench)
     bench.data += 1
-    bench.do(Received(m.Piece(bench.data, ONE, lease.id, 0, 0), bytes(m.PIECE_BYTES)))
+    bench.give(Received(m.Piece(bench.data, ONE, lease.id, 0, 0), bytes(m.PIECE_BYTES)))
     page = bench.page_message(lease, pieces=1)
     bench.restart()
     bench.hello(leases=(lease.id,))
-    assert answers(bench.do(Received(page)))[1] == {page.number: "pieces"}
+    assert answers(bench.give(Received(page)))[1] == {page.number: "pieces"}
 
 
 def test_a_piece_of_a_wrong_size_or_of_a_lease_that_is_not_held_is_refused(bench: Bench) -> None:
@@ -1297,14 +1297,14 @@ def test_a_piece_of_a_wrong_size_or_of_a_lease_that_is_not_held_is_refused(bench
     for number, (lease_number, body) in enumerate(
         [(lease.id, b"short"), (LeaseId(999), bytes(m.PIECE_BYTES))], start=50
     ):
-        out = bench.do(Received(m.Piece(number, ONE, lease_number, 0, 0), body))
+        out = bench.give(Received(m.Piece(number, ONE, lease_number, 0, 0), body))
         assert list(answers(out)[1]) == [number]
         assert only(KeepPiece, out) == []
 
 
 def test_pieces_of_a_lease_that_ends_are_dropped(bench: Bench) -> None:
     lease = lent(bench)
-    bench.do(Received(m.Piece(1, ONE, lease.id, 0, 0), bytes(m.PIECE_BYTES)))
+    bench.give(Received(m.Piece(1, ONE, lease.id, 0, 0), bytes(m.PIECE_BYTES)))
     assert len(only(DropPieces, bench.release(lease))) == 1
 
 
@@ -1322,14 +1322,14 @@ def test_a_request_is_its_method_url_body_round_and_serial(bench: Bench) -> None
         m.Form("GET", (), None, 7, 0, 0, None),
     ]
     asked = tuple(request(f"{SITE}/", form=form) for form in forms)
-    assert only(Seeded, bench.do(Seeds(1, asked))) == [Seeded(1, (True,) * 7)]
-    assert only(Seeded, bench.do(Seeds(2, asked))) == [Seeded(2, (False,) * 7)]
+    assert only(Seeded, bench.give(Seeds(1, asked))) == [Seeded(1, (True,) * 7)]
+    assert only(Seeded, bench.give(Seeds(2, asked))) == [Seeded(2, (False,) * 7)]
 
 
 def test_headers_and_priority_do_not_make_another_request(bench: Bench) -> None:
     plain = request(f"{SITE}/")
     dressed = request(f"{SITE}/", form=m.Form("GET", (("Accept", "*/*"),), None, None, 0, 5, b"carry"))
-    assert only(Seeded, bench.do(Seeds(1, (plain, dressed)))) == [Seeded(1, (True, False))]
+    assert only(Seeded, bench.give(Seeds(1, (plain, dressed)))) == [Seeded(1, (True, False))]
 
 
 # ------------------------------------------------------------------------------------------------------ slots
@@ -1342,7 +1342,7 @@ def test_links_for_a_slot_of_another_shard_are_refused_whole() -> None:
     ours = next(url for url in urls if slot(host_key(CanonicalURL(url))) % 2 == 0)
     theirs = next(url for url in urls if slot(host_key(CanonicalURL(url))) % 2 == 1)
     message = bench.links(links(ours, theirs))
-    assert answers(bench.do(Received(message)))[1] == {message.number: "slot"}
+    assert answers(bench.give(Received(message)))[1] == {message.number: "slot"}
     assert bench.shard.ledger.counts.admitted == 0
 
 
