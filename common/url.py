@@ -64,6 +64,8 @@ _plain_relative = re.compile(
 ).fullmatch
 _plain_query = re.compile(_QUERY).fullmatch
 
+_shape = re.compile(r"https?://[^\x00-\x20\x7f/\\?#@]++/[^\x00-\x20\x7f#]*+").fullmatch
+
 _other_scheme = re.compile(r"[\x00-\x20]*(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:", re.IGNORECASE).match
 _no_host = re.compile(
     r"[\x00-\x20]*(?:https?:[/\\]*|[/\\]{2,})(?:[?#:].*)?[\x00-\x20]*", re.IGNORECASE | re.DOTALL
@@ -131,6 +133,12 @@ def canonical(text: str, base: str | None = None, *, max_length: int = MAX_LENGT
     if len(href) > max_length:
         raise BadURL(text, "too_long")
     return CanonicalURL(href)
+
+
+def has_canonical_shape(text: str) -> bool:
+    """Whether a text can be a canonical URL, so far that `host_key` and its like take it. For what others say is
+    canonical: a shard checks what workers send, at 0.4 µs a URL, and works nothing out again."""
+    return text.isascii() and _shape(text) is not None
 
 
 def host_key(url: CanonicalURL) -> HostKey:

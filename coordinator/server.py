@@ -131,6 +131,8 @@ class Sockets:
             socket.bind(address)
         except zmq.ZMQError as error:
             socket.close(linger=0)
+            if self._guard is not None:  # before the context: its thread waits on a socket of it
+                self._guard.stop()
             self._context.destroy(linger=0)
             if error.errno == zmq.EADDRINUSE:
                 raise UsageError(

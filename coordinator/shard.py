@@ -24,7 +24,7 @@ from common.config import CrawlConfig
 from common.messages import Flag, LeaseId, Phase, Request, SessionId, lease_epoch, lease_id
 from common.outcome import OUTCOMES, Outcome, State
 from common.scope import Scope
-from common.url import CanonicalURL, authority, canonical, host_key, slot
+from common.url import CanonicalURL, authority, canonical, has_canonical_shape, host_key, slot
 from common.warc import warc_date
 from common.wire import pack as pack_wire
 from coordinator import policy
@@ -631,7 +631,7 @@ class Shard:
             return "closed"
         for group in links.groups:
             for url in group.urls:
-                if self._slots[slot(host_key(CanonicalURL(url)))] != self.index:
+                if has_canonical_shape(url) and self._slots[slot(host_key(CanonicalURL(url)))] != self.index:
                     return "slot"
         for group in links.groups:
             self._admit(group, None, now, wall)
@@ -700,6 +700,9 @@ class Shard:
         flags = int(Flag.SEED) if hop and group.flags & Flag.SEED and self._is_seed(parent) else 0
         anywhere = hop and self._config.no_follow
         for position, url in enumerate(group.urls):
+            if not has_canonical_shape(url):
+                self.ledger.counts.refused["invalid"] += 1
+                continue
             request = Request(
                 url,
                 group.depth,

@@ -906,9 +906,9 @@ class Agent:
         if self._leaving and not self._visits and not self._gone:
             self._gone = True
             for link in self._links.values():
-                if link.welcome:
-                    number = self._number(link, now)
-                    self._out.append(Post(link.shard, m.Goodbye(number, self._session, ())))
+                # Not welcome yet does not mean that our Hello has not come.
+                number = self._number(link, now)
+                self._out.append(Post(link.shard, m.Goodbye(number, self._session, ())))
             self._out.append(Exit(finished=False))
 
     def _hello(self, link: _Link, now: float) -> None:

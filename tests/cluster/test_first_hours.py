@@ -29,7 +29,7 @@ try:
 except ModuleNotFoundError:
     from backports import zstd
 
-KEYS = (
+KEYS = (  # noqa: SIM905  the contract's list, to be read beside it
     "url method round outcome status reason error depth referrer seed redirect_to content_type charset length "
     "wire_length digest title noindex etag last_modified fetched_at elapsed_ms ip attempts record warc"
 ).split()
@@ -198,7 +198,7 @@ def test_every_record_passes_and_stands_where_its_line_says(tour: Tour) -> None:
 
 
 def test_bodies_are_stored_as_they_were_sent(tour: Tour) -> None:
-    for target, (coding, pack) in PACKED.items():
+    for target, (coding, _) in PACKED.items():
         page = tour.page(target)
         sent = tour.site._answers["a.test", target][0].body
         kind, record = tour.record(target)
@@ -231,7 +231,7 @@ def plain_http(address: str) -> Iterator[list[str]]:
     asked: list[str] = []
 
     class Pages(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  http.server's name
+        def do_GET(self) -> None:
             asked.append(self.path)
             found = self.path == "/"
             self.send_response(200 if found else 404)

@@ -88,20 +88,20 @@ def test_the_printed_worker_command_works_when_pasted_with_every_address(site: S
 
 
 def test_workers_come_before_the_coordinator_leave_and_join_while_it_crawls(site: Site, terminal: Terminal) -> None:
-    begin = site.grow(seed=2, hosts=3, pages=60)
+    begin = site.grow(seed=2, hosts=3, pages=180)
     port = free_pair()
     early = terminal.begin("worker", "start", "--procs", "2", "--coord", f"tcp://127.0.0.1:{port}")
     early.says("2 processes for tcp://127.0.0.1")
     running = start(terminal, site.url(*begin), port=port)
     assert commands(running)[0][3:] == ["--coord", f"tcp://127.0.0.1:{port}"], "no key on loopback"
-    site.wait_for(12)
     late = terminal.begin("worker", "start", "--procs", "1", "--coord", f"127.0.0.1:{port}")
+    site.wait_for(12)
     log = terminal.folder / "c" / "logs" / "coord.log"
     until(lambda: log.read_text().count("worker.joined") == 3, "the late one joins")
     early.signal(signal.SIGTERM)
     left = early.end(12)
     assert left.code == 3, left.said
-    assert len(results(terminal.folder / "c")) < 60, "it left in the middle"
+    assert 0 < len(results(terminal.folder / "c")) < 180, "it left in the middle"
     ended = running.end()
     assert ended.code == 0, ended.said
     assert late.end(10).code == 0
@@ -176,8 +176,8 @@ def test_a_wrong_key_is_said_in_one_line(guarded: tuple[Terminal, Running, int])
 
 def test_the_right_key_in_the_environment_lets_in(guarded: tuple[Terminal, Running, int]) -> None:
     terminal, _, port = guarded
-    key = (terminal.folder / "c" / "worker.key").read_text().strip()
-    assert terminal.coord("key", "c").out.strip() == key
+    key = terminal.coord("key", "c").out.strip()
+    assert key in (terminal.folder / "c" / "worker.key").read_text()
     running = terminal.begin(
         *("worker", "start", "--coord", f"tcp://127.0.0.1:{port}", "--procs", "1"), variables=[("SHOAL_KEY", key)]
     )

@@ -104,6 +104,9 @@ class Cluster:
         self.shards = [ShardMachine(self, index) for index in range(shards)]
         self.machines = [Machine(self, index) for index in range(random.randint(1, 3))]
         self.control = ControlMachine(self)
+        self.often: dict[str, float] = {}
+        """Kinds of faults that are sure to come, and after how many seconds each time."""
+        self.parts.arrange(self)
 
     def _draw_config(self) -> CrawlConfig:
         random = self.world.random
@@ -201,9 +204,10 @@ class Cluster:
         if len(self.shards) > 1:
             kinds.append(("crash of control", self._crash_control))
         for name, happen in kinds:
-            if random.random() < 0.6:
+            is_rare, every = random.random() < 0.6, random.choice((8.0, 25.0, 80.0))
+            every = self.often.get(name, every)
+            if is_rare and name not in self.often:
                 continue
-            every = random.choice((8.0, 25.0, 80.0))
             time = random.expovariate(1.0 / every)
             while time < self.storm_ends:
                 self.world.at(time, lambda name=name, happen=happen: self._happen(name, happen))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from coordinator.crawl import Crawl
 from coordinator.outputs import OutputBatch
 from coordinator.shard import Instruction, Shard
 from coordinator.sink import Recovery
 from tests.support.disk import CrashableFiles, CrashableStore
 from worker.agent import Agent
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
 
 
 class Parts:
@@ -19,6 +23,9 @@ class Parts:
     crawl: type[Crawl] = Crawl
     same_identity = False
     """A worker process takes its machine's name for its session."""
+
+    def arrange(self, cluster: Cluster) -> None:
+        """Change what the seed drew, before the run begins: weather in which a fault shows soon."""
 
     def may_write(self, agent: Agent, lease: int, now: float) -> bool:
         """What the fetcher asks just before it writes."""

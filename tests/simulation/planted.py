@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from common import messages as m
 from common.messages import LeaseId, lease_epoch
@@ -19,9 +20,31 @@ from coordinator.shard import Event, Instruction, Received, Seeded, Send, Shard
 from coordinator.sink import Recovery
 from coordinator.store.rows import LeaseRow
 from tests.simulation.parts import Parts
+from tests.simulation.cluster import Cluster
 from tests.support.disk import CrashableFiles, CrashableStore
 from worker import agent as core
 from worker.agent import Agent
+
+
+class Stormy(Parts):
+    """Weather in which faults show sooner: long delays, many crashes; `often` says of what."""
+
+    often: ClassVar[Mapping[str, float]] = {}
+    delay = 5.0
+    slow = 0.1
+    slow_commits = False
+    slow_handshakes = False
+
+    def arrange(self, cluster: Cluster) -> None:
+        cluster.often = dict(self.often)
+        cluster.config = replace(cluster.config, delay=self.delay, host=())
+        if cluster.stormy:
+            cluster.network.weather.slow = max(self.slow, cluster.network.weather.slow)
+        if self.slow_commits:
+            cluster.commit_seconds = (0.3, 2.0)
+            cluster.disk_crashes = 1.0 if cluster.stormy else 0.0
+        if self.slow_handshakes:
+            cluster.handshakes = (3.0, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +73,16 @@ class _PageBeforeLinks(Agent):
             self._send_page(visit, ordinal, waiting.report, waiting.own, now)
 
 
-class PageBeforeLinks(Parts):
+class PageBeforeLinks(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a process": 10.0, "crash of a machine": 10.0}
+    delay = 0.3
     agent = _PageBeforeLinks
 
 
-class AnswerBeforeCommit(Parts):
+class AnswerBeforeCommit(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 15.0}
+    slow_commits = True
+    delay = 0.3
     def too_early(self, instruction: Instruction) -> bool:
         return isinstance(instruction, Send) and isinstance(instruction.message, m.Answer)
 
@@ -97,7 +125,9 @@ class _EntersWhenSent(Agent):
         super()._send_page(visit, ordinal, report, own, now)
 
 
-class EnteredWhenSent(Parts):
+class EnteredWhenSent(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"freeze": 15.0, "cut": 15.0}
+    delay = 0.3
     agent = _EntersWhenSent
 
 
@@ -116,7 +146,9 @@ class SharedTable(Parts):
 # -------------------------------------------------------------------------------------------------------- leases
 
 
-class LeaseBeforeCommit(Parts):
+class LeaseBeforeCommit(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 15.0}
+    slow_commits = True
     def too_early(self, instruction: Instruction) -> bool:
         return isinstance(instruction, Send) and isinstance(instruction.message, m.Lease)
 
@@ -173,7 +205,7 @@ class _TakesTwice(Agent):
         super()._take(link, lease, now)
 
 
-class LeaseTakenTwice(Parts):
+class LeaseTakenTwice(Stormy):
     agent = _TakesTwice
 
 
@@ -209,20 +241,20 @@ def _without_unknown(instruction: Instruction) -> Instruction:
     return instruction
 
 
-class UnknownNotNamed(Parts):
-    shard = _NamesNoUnknown
-
-
-class ClockNotLookedAt(Parts):
+class ClockNotLookedAt(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"freeze": 8.0}
+    slow_handshakes = True
     def may_write(self, agent: Agent, lease: int, now: float) -> bool:
         return lease in agent._visits
 
 
-class ClockSleeps(Parts):
+class ClockSleeps(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"freeze": 12.0}
     clock_sleeps = True
 
 
-class NotBrokenOff(Parts):
+class NotBrokenOff(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"cut": 10.0}
     aborts = False
 
 
@@ -231,7 +263,8 @@ class _ExpiryOwesNothing(Shard):
         super()._end_lease(lease, now, wall, due=None if due is None else now)
 
 
-class ExpiryOwesNothing(Parts):
+class ExpiryOwesNothing(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"cut": 20.0, "crash of a process": 8.0}
     shard = _ExpiryOwesNothing
 
 
@@ -253,7 +286,9 @@ class _DueForgotten(Shard):
             host.rest_until = host.due_at_most = now
 
 
-class DueForgotten(Parts):
+class DueForgotten(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 10.0}
+    slow = 0.0
     shard = _DueForgotten
 
 
@@ -291,7 +326,8 @@ class _DuplicatesUnanswered(_NamesNoUnknown, _NeverStalled):
         return super().handle(event, now, wall)
 
 
-class DuplicatesUnanswered(Parts):
+class DuplicatesUnanswered(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"cut": 15.0}
     shard = _DuplicatesUnanswered
 
 
@@ -302,11 +338,15 @@ class _TakesOldEpochs(Agent):
         link.epoch = shown
 
 
-class OldEpochsTaken(Parts):
+class OldEpochsTaken(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 10.0}
+    slow = 0.5
+    shard = _NamesNoUnknown
     agent = _TakesOldEpochs
 
 
-class SameIdentity(Parts):
+class SameIdentity(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a machine": 10.0}
     same_identity = True
 
 
@@ -319,7 +359,9 @@ class _AllUpTo(Agent):
         super()._arrived(link, message, now)
 
 
-class AnswersAllUpTo(Parts):
+class AnswersAllUpTo(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"cut": 15.0}
+    delay = 0.3
     agent = _AllUpTo
 
 
@@ -369,7 +411,10 @@ class _Gauges(Shard):
         super()._asked(asked, now)
 
 
-class Gauges(Parts):
+class Gauges(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 10.0}
+    delay = 0.3
+    slow = 0.5
     shard = _Gauges
 
 
@@ -380,7 +425,10 @@ class _AnyRound(Crawl):
         return super().handle(message, now)
 
 
-class AnyRound(Parts):
+class AnyRound(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"cut": 10.0}
+    delay = 0.3
+    slow = 0.5
     crawl = _AnyRound
 
 
@@ -394,7 +442,8 @@ class _SeedsIgnored(Crawl):
             super().source_closed()
 
 
-class SeedsIgnored(Parts):
+class SeedsIgnored(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of control": 10.0}
     crawl = _SeedsIgnored
 
 
@@ -410,7 +459,9 @@ class _ForgottenCountAsSent(Agent):
         super()._forget(lease)
 
 
-class ForgottenCountAsSent(Parts):
+class ForgottenCountAsSent(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"freeze": 15.0, "cut": 15.0}
+    delay = 0.3
     agent = _ForgottenCountAsSent
 
 
@@ -464,7 +515,6 @@ PLANTED: tuple[Planted, ...] = (
     Planted("6: a lease's time counts from the first request", CountedFromFirst),
     Planted("6: a lease is taken twice", LeaseTakenTwice),
     Planted("7: all leases of a session are renewed", AllRenewed),
-    Planted("7: unknown leases are not named", UnknownNotNamed),
     Planted("8: the worker's clock stands still while it sleeps", ClockSleeps),
     Planted("8: the clock is not looked at before writing", ClockNotLookedAt),
     Planted("8: fetches in flight are not broken off", NotBrokenOff),
@@ -473,7 +523,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("10: due times are forgotten over a restart", DueForgotten),
     Planted("11: a late result is taken", LateResultTaken),
     Planted("11: a duplicate is not answered", DuplicatesUnanswered),
-    Planted("12: leases of older epochs are taken", OldEpochsTaken),
+    Planted("12: leases of older epochs are taken; 7: unknown ones are not named", OldEpochsTaken),
     Planted("13: a session's name is its machine's", SameIdentity),
     Planted("13: an answer covers all numbers up to it", AnswersAllUpTo),
     Planted("13: nothing is sent again", SentOnce),

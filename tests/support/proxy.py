@@ -62,6 +62,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._delay = 0.0
+        self.turned_away = 0
+        """Connections that were taken while there was no coordinator behind, and closed."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -173,7 +175,8 @@ class Proxy:
         try:
             theirs = await asyncio.open_connection("127.0.0.1", self._target + offset)
         except OSError:
-            return  # the coordinator is down, and so are we
+            self.turned_away += 1
+            return
         pair = _Pair(writer, theirs[1])
         self._pairs.add(pair)
         try:

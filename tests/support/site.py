@@ -51,6 +51,8 @@ class Hit:
     client_port: int
     arrived: float
     status: int
+    wait: float = 0.0
+    """Seconds from its arrival before which nothing of the answer went out."""
     ended: float | None = None
     """When the answer was handed over or cut off; None while it is still going out."""
 
@@ -169,6 +171,11 @@ class Site:
         path.write_text("".join(f"127.0.0.1 {host}\n" for host in self.hosts()))
         return path
 
+    def links(self, host: str, target: str) -> tuple[Place, ...]:
+        """Where a place leads to, as it was declared."""
+        with self._lock:
+            return self._links[host, target]
+
     # -- what must be found, and what was -----------------------------------------------------------------
 
     def reachable(self, *seeds: Place, within: set[str] | None = None) -> set[Place]:
@@ -245,6 +252,7 @@ class Site:
                 request.client_port,
                 request.arrived,
                 answer.status,
+                answer.wait,
             )
             self._hits.append(hit)
             self._open[id(request)] = hit

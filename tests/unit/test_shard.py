@@ -672,8 +672,19 @@ def test_a_heartbeat_from_before_the_restart_frees_nothing(bench: Bench) -> None
 def test_a_lease_made_in_this_epoch_is_not_freed_by_a_heartbeat_that_left_before_it_arrived(
     bench: Bench,
 ) -> None:
-    lent(bench)
+    bench.hello()
+    bench.beat(epoch=0)
+    bench.seed(f"{SITE}/")
     bench.beat()
+    assert len(bench.shard.leases) == 1
+
+
+def test_a_hello_renews_what_it_lists(bench: Bench) -> None:
+    lease = lent(bench)
+    bench.restart()
+    bench.wait(T - 1)
+    bench.hello(leases=(lease.id,))
+    bench.wait(T - 1)
     assert len(bench.shard.leases) == 1
 
 
@@ -1379,3 +1390,14 @@ def test_the_ends_of_output_files_are_committed_with_their_rows(bench: Bench) ->
     bench.page(lease, body=b"<response>")
     for file, body in bench.files.files.items():
         assert unpack(bench.store.get(output_row(file)) or b"") == len(body)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "http:/", "http:///", "http://h", "http://a b/", "ftp://h/", "http://h/#f", "http://\u00e9/"]
+)
+def test_a_link_that_is_no_canonical_url_is_counted_and_harms_nobody(bench: Bench, text: str) -> None:
+    bench.hello()
+    message = bench.links(links(text))
+    assert answers(bench.give(Received(message)))[0] == [message.number]
+    assert bench.shard.ledger.counts.refused["invalid"] == 1
+    assert bench.shard.ledger.counts.admitted == 0

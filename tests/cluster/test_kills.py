@@ -1,0 +1,195 @@
+"""Real processes, really killed, frozen and cut off: afterwards the files hold every page once, and no host was hurried.
+
+Coordinators and workers are the command lines that people type; the web is `tests/support/site.py`, whose own log and
+ground truth decide. Leases are short in the storms, so that many run out, and as by default where time is what counts.
+`scripts/torture A..B` runs the storms for more seeds, with more pages.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster, check, let_pass, until
+from tests.support.faults import Faults
+from tests.support.proxy import Proxy
+from tests.support.site import Answer, Place, Site
+
+ANSWER = 0.01
+"""Seconds that the site takes for a page: so that there is always something in flight."""
+
+DELAY = 0.1
+TTL = 2.0
+HEARTBEAT = 0.4
+
+_SEEDS = os.environ.get("SHOAL_TORTURE", "1..1")
+SEEDS = range(int(_SEEDS.partition("..")[0]), int(_SEEDS.partition("..")[2] or _SEEDS) + 1)
+LONG = "SHOAL_TORTURE" in os.environ
+PAGES, FAULTS = (6000, 40) if LONG else (2500, 15)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if LONG else 240)]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site(delay=ANSWER) as site:
+        yield site
+
+
+def grown(site: Site, pages: int) -> Place:
+    return site.grow(seed=1, hosts=50, pages=pages)
+
+
+def wild(site: Site, pages: int) -> Place:
+    """A random web, and below its start what is not plain: rules, hops, missing pages, equal bodies, bodies above
+    1 MiB, which travel in pieces.
+    """
+    start = grown(site, pages)
+    rng = random.Random(2)
+    odd: list[Place] = []
+    for host in site.hosts()[:40]:
+        site.robots(host, "User-agent: *\nDisallow: /never/\n")
+        for number in range(3):
+            odd.append(site.hop(host, f"/hop/{number}", (rng.choice(site.hosts()), f"/behind/{number}")))
+            odd.append(site.page(host, f"/same/{number}", title="the same", links=[f"/gone/{number}"]))
+        odd.append(site.answer(host, "/big", Answer(200, {"Content-Type": "image/png"}, rng.randbytes(2_500_000))))
+    site.page(*start, links=[*site.links(*start), *odd])
+    return start
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_storm_over_remote_workers_loses_nothing_doubles_nothing_hurries_nobody(
+    seed: int, site: Site, tmp_path: Path
+) -> None:
+    start, lanes = wild(site, PAGES), 1 + seed % 3
+    with Cluster(
+        tmp_path, site, start, delay=DELAY, lease_ttl=TTL, heartbeat=HEARTBEAT, options=("--per-host", str(lanes))
+    ) as cluster:
+        with Proxy(cluster.port) as proxy:
+            cluster.coordinate("start")
+            cluster.work(proxy)
+            storm(cluster, seed, proxy)
+        check(cluster.out, site, start, delay=DELAY, lanes=lanes, thaws=cluster.thaws)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_storm_over_one_machine_loses_nothing_doubles_nothing_hurries_nobody(
+    seed: int, site: Site, tmp_path: Path
+) -> None:
+    start = grown(site, PAGES)
+    with Cluster(tmp_path, site, start, delay=DELAY, lease_ttl=TTL, heartbeat=HEARTBEAT) as cluster:
+        cluster.coordinate("crawl")
+        storm(cluster, seed)
+        check(cluster.out, site, start, delay=DELAY, thaws=cluster.thaws)
+
+
+def storm(cluster: Cluster, seed: int, proxy: Proxy | None = None) -> None:
+    """Faults until most is fetched, then peace until the end."""
+    print(f"seed {seed}")  # noqa: T201  (pytest shows it when the test fails)
+    command = "crawl" if proxy is None else "start"
+    faults = Faults(cluster, random.Random(seed), lease_ttl=TTL, procs=2, proxy=proxy, command=command)
+    try:
+        faults.happen(FAULTS, pages=PAGES * 4 // 5)
+        cluster.finish()
+    finally:
+        print(faults.told())  # noqa: T201
+    assert len(faults.story) > FAULTS // 3, "a storm that was over before it began"
+
+
+def test_no_fetch_is_early_by_even_a_millisecond(site: Site, tmp_path: Path) -> None:
+    """uvloop's timers count whole milliseconds of a clock that is cut to them: a sleep may end early."""
+    start = grown(site, 1000)
+    with Cluster(tmp_path, site, start, delay=0.03) as cluster:
+        cluster.coordinate("start")
+        cluster.work()
+        cluster.finish()
+        assert check(cluster.out, site, start, delay=0.03) == 1050, "robots.txt of each host, and each page, once"
+
+
+@pytest.mark.parametrize("command", ["start", "crawl"])
+def test_a_coordinator_started_again_goes_on_within_seconds(command: str, site: Site, tmp_path: Path) -> None:
+    """Far within the 30 s of a lease: remote workers reconnect, local ones are known dead by the lock in DIR."""
+    start = grown(site, 1200)
+    with Cluster(tmp_path, site, start, delay=DELAY) as cluster:
+        coordinator = cluster.coordinate(command)
+        if command == "start":
+            cluster.work()
+        for lines in (200, 500):
+            until(lambda lines=lines: cluster.lines() >= lines, f"{lines} lines")
+            cluster.kill(coordinator.pid)
+            before = cluster.lines()
+            coordinator = cluster.coordinate(command)
+            took = until(lambda before=before: cluster.lines() > before + 50, "it goes on\n" + cluster.tail(), 60)
+            assert took < 15, f"{took:.1f} s"
+        cluster.finish()
+        check(cluster.out, site, start, delay=DELAY)
+
+
+def test_a_killed_process_under_a_living_supervisor_costs_no_waiting(site: Site, tmp_path: Path) -> None:
+    """Its successor names it, and its leases end at once (rule 12)."""
+    start = grown(site, 1000)
+    with Cluster(tmp_path, site, start, delay=DELAY) as cluster:
+        cluster.coordinate("start")
+        cluster.work()
+        until(lambda: cluster.lines() >= 200, "200 lines")
+        for worker in cluster.workers():
+            cluster.kill(worker)
+        begun = time.monotonic()
+        cluster.finish()
+        assert time.monotonic() - begun < 25, "a lease's time was waited for"
+        check(cluster.out, site, start, delay=DELAY)
+
+
+def test_a_machine_that_vanishes_costs_at_most_a_leases_time(site: Site, tmp_path: Path) -> None:
+    """Its processes stand still for ever: no goodbye, no closed connection. Another machine does their work."""
+    start = grown(site, 1000)
+    with Cluster(tmp_path, site, start, delay=DELAY, lease_ttl=5.0, heartbeat=1.0) as cluster:
+        cluster.coordinate("start")
+        cluster.work()
+        until(lambda: len(cluster.workers()) == 2 and cluster.lines() >= 100, "100 lines")
+        vanished = [seen.pid for seen in cluster.processes() if "worker" in seen.command or seen.is_worker_process]
+        cluster.work()
+        for pid in vanished:
+            cluster.freeze(pid)
+        assert cluster.coordinator is not None
+        assert cluster.coordinator.wait(60) == 0
+        assert cluster.supervisor is not None
+        assert cluster.supervisor.wait(30) == 0
+        check(cluster.out, site, start, delay=DELAY)
+
+
+def test_workers_behind_a_tunnel_wait_for_a_coordinator_that_is_not_there_yet(site: Site, tmp_path: Path) -> None:
+    """A forwarder accepts and hangs up: that is no wrong key, neither at first nor after a restart."""
+    start = grown(site, 300)
+    with Cluster(tmp_path, site, start, delay=0.02) as cluster, Proxy(cluster.port) as proxy:
+        supervisor = cluster.work(proxy)
+        until(lambda: proxy.turned_away > 20, "some connections were in vain")
+        assert supervisor.poll() is None, cluster.tail()
+        coordinator = cluster.coordinate("start")
+        until(lambda: cluster.lines() >= 50, "50 lines")
+        cluster.kill(coordinator.pid)
+        turned_away = proxy.turned_away
+        until(lambda: proxy.turned_away > turned_away + 20, "more connections were in vain")
+        cluster.coordinate("start")
+        cluster.finish()
+        check(cluster.out, site, start, delay=0.02)
+
+
+def test_no_process_outlives_its_coordinator_or_its_supervisor(site: Site, tmp_path: Path) -> None:
+    start = grown(site, 500)
+    with Cluster(tmp_path, site, start, delay=DELAY) as cluster:
+        for command in ("crawl", "start"):
+            before = cluster.lines()
+            coordinator = cluster.coordinate(command)
+            root = coordinator if command == "crawl" else cluster.work()
+            until(lambda before=before: cluster.lines() > before and len(cluster.workers()) == 2, "it runs")
+            let_pass(random.random())
+            cluster.kill(root.pid)
+            if command == "start":
+                cluster.kill(coordinator.pid)
+            until(lambda: not cluster.processes(), "all are gone", 10)
