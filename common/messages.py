@@ -363,11 +363,15 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """You cannot work here, and asking again will not help; `reason` is for people."""
+    """You cannot work here; `reason` is for people. `final`: asking again will not help.
+
+    Not final: this session broke the protocol and is not listened to any more; a new one may do better.
+    """
 
     session: Session
     number: U64
     reason: Prose
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)

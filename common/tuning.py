@@ -74,7 +74,7 @@ class Tuning:
         "tuning",
         wire=True,
         help="links a worker process remembers as sent, so as not to send them again",
-        why="about 40 MB a process for a million; it may forget, the seen-set decides",
+        why="17 bytes each, about 17 MiB a process for a million; it may forget, the seen-set decides",
     )
     rotate_bytes: int = option(
         1 << 30,

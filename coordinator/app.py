@@ -89,7 +89,10 @@ class Coordinator:
             say=self._say,
             form=HEAD if self._config.head else None,
         )
-        self._crawl = Crawl(1, budget=self._config.max_pages, stay=settings.stay, now=clock.now())
+        untouched = settings.procs is None and not settings.seeds and not opened.core.ledger.counts.admitted
+        self._stay = settings.stay or untouched
+        """Do not end for want of work: somebody will `coord add` it."""
+        self._crawl = Crawl(1, budget=self._config.max_pages, stay=self._stay, now=clock.now())
         self._local: LocalWorkers | None = None
         self._http: ControlServer | None = None
         self._watch: Watch | None = None
@@ -129,8 +132,7 @@ class Coordinator:
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     self._loop.remove_signal_handler(number)
-                self._reporter_cleared()
-                await self._close(committing)
+                    await self._close(committing)
             self._exit, self._reason = code, reason
             last = self.status()  # looks into the store, where no seed gave a page
         finally:
@@ -271,7 +273,7 @@ class Coordinator:
             self._crawl.source_closed()
         self._set_phase()
         counts = self._server.core.ledger.counts
-        if self._settings.stay:
+        if self._stay:
             return
         if counts.admitted == 0:
             self._say("no seed could be used: nothing to do")
@@ -399,9 +401,6 @@ class Coordinator:
     def _show(self) -> None:
         self._reporter.show(self.status(), clock.now())
 
-    def _reporter_cleared(self) -> None:
-        """Nothing more moves on the screen."""
-
     def status(self) -> st.Status:
         """The crawl at this moment."""
         assert self._watch is not None
@@ -411,6 +410,7 @@ class Coordinator:
             tally=self._intake.tally,
             first=self._intake.first,
             worker_command=self._worker_command,
+            command=self._settings.command,
             reason=self._reason,
             exit_code=self._exit,
         )

@@ -27,7 +27,7 @@ MAX_HOST_BACKOFF = 300.0
 HOST_FAILURES = 10
 """Failures in a row after which a host is given up."""
 
-ROBOTS_WAITS = (10.0, 60.0, 300.0, 900.0, 2330.0)
+ROBOTS_WAITS = (60.0, 300.0, 900.0, 2340.0)
 """Seconds between the tries of an unreachable robots.txt: five tries within an hour (contract, section 3)."""
 
 MAX_CRAWL_DELAY = 60.0

@@ -304,7 +304,7 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
         yield f"  {status.directory}/warc/    the pages themselves, WARC 1.1\n"
     yield ("Next\n", "bold")
     if status.phase is not Phase.FINISHED or left:
-        yield f"  coord crawl --out {status.directory}            go on\n"
+        yield f"  {status.command} --out {status.directory}            go on\n"
     else:
         yield f"  coord crawl URL --out {status.directory}        more seeds into the same folder\n"
     yield f"  coord status {status.directory}                 this again\n"

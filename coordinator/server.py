@@ -24,7 +24,7 @@ from common import clock, wire
 from common.errors import DiskFull, ProtocolError, UsageError
 from common.keys import WorkerKey
 from common.log import get_logger
-from common.messages import FROM_WORKER, FromWorker, ToWorker
+from common.messages import FROM_WORKER, Denied, FromWorker, SessionId, ToWorker
 from common.tuning import Tuning
 from coordinator.shard import (
     Commit,
@@ -52,6 +52,8 @@ GATHER_SECONDS = 0.004
 
 SEND_QUEUE = 10_000
 """Messages that ZeroMQ may hold for one worker; its credit keeps it far below."""
+
+SESSION_BYTES = 16
 
 BANNED_KEPT = 10_000
 """Peers that broke the protocol, and are not listened to any more."""
@@ -185,6 +187,8 @@ class Sockets:
         if len(self._banned) > BANNED_KEPT:
             del self._banned[next(iter(self._banned))]
         log.warning("protocol.broken", peer=peer.hex()[:32], error=error)
+        if len(peer) == SESSION_BYTES:
+            self.send(Denied(SessionId(peer), 0, f"the protocol was broken: {error}"[:1000], False), data=False)
 
 
 class Keys:

@@ -225,7 +225,6 @@ class Shard:
         self._answers: dict[bytes, tuple[list[int], list[tuple[int, str]]]] = {}
         self._giving_up = False
         """A host that is given up has more queued than one step may end."""
-        self.no_credit_since: float | None = None
         packed = rows.get(meta_row("epoch"))
         self.epoch = (0 if packed is None else unpack(packed)) + 1
         rows.put(meta_row("epoch"), pack(self.epoch))
@@ -397,7 +396,7 @@ class Shard:
                 f"the coordinator speaks protocol {m.VERSION}, this worker {hello.version}: "
                 "install the same version of shoal on both"
             )
-            self._now_out.append(Send(m.Denied(hello.session, hello.number, reason)))
+            self._now_out.append(Send(m.Denied(hello.session, hello.number, reason, True)))
             self._note("worker.denied", level="warning", host=hello.host, version=hello.version)
             return
         for dead in hello.replaces:
@@ -683,7 +682,7 @@ class Shard:
     def _robots_wait(self, verdict: str, tries: int) -> float | None:
         """Seconds until an unreachable robots.txt is tried again; None: that was the last try."""
         if verdict == Outcome.ROBOTS_UNREACHABLE:
-            return policy.ROBOTS_WAITS[tries - 1] if tries < len(policy.ROBOTS_WAITS) else None
+            return policy.ROBOTS_WAITS[tries - 1] if tries <= len(policy.ROBOTS_WAITS) else None
         rule = policy.RULES.get(Outcome(verdict)) if verdict in OUTCOMES else None
         if rule is None or not rule.again or tries > self._config.retries:
             return None
@@ -776,10 +775,7 @@ class Shard:
                 continue
             session = self.fleet.choose(host.last_session)
             if session is None:
-                if self.no_credit_since is None:
-                    self.no_credit_since = now
                 return
-            self.no_credit_since = None
             if self._config.max_rate is not None and now < self._next_lend:
                 return
             self._lend_to(session, host, now, wall)

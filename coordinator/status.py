@@ -127,6 +127,8 @@ class Status:
     """Where status and steering are served."""
     worker_command: str = ""
     """What to run on another machine."""
+    command: str = "coord crawl"
+    """The command that goes on with this crawl."""
     reason: str = ""
     """Why it ended, when it did: `max-pages`, `stopped by hand`, ..."""
     exit_code: int | None = None
@@ -244,7 +246,9 @@ def limiting(facts: Facts) -> str:
     if facts.max_rate is not None and facts.rate >= 0.9 * facts.max_rate:
         return f"--max-rate: at most {facts.max_rate:g} pages/s"
     hosts = facts.hosts_ready + facts.hosts_waiting + facts.hosts_leased
-    if not hosts and not facts.in_flight:
+    if not hosts and facts.in_flight:
+        return "the servers: what is in flight is all there is"
+    if not hosts:
         return "reading seeds" if facts.phase is Phase.SEEDING else "nothing queued: waiting for seeds"
     if facts.capacity and facts.in_flight >= 0.95 * facts.capacity:
         return (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from common import clock
@@ -21,13 +20,6 @@ READY_COUNTED = 10_000
 """Ready hosts are counted up to this; beyond it the number says "many" well enough."""
 
 DISK_LOOK_SECONDS = 2.0
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A worker's fetches when they were last looked at."""
-
-    meter: st.Meter
 
 
 class Watch:
@@ -56,6 +48,7 @@ class Watch:
         tally: Tally,
         first: Sequence[str],
         worker_command: str,
+        command: str,
         reason: str,
         exit_code: int | None,
     ) -> st.Status:
@@ -136,6 +129,7 @@ class Watch:
             memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             http=self._http,
             worker_command=worker_command,
+            command=command,
             reason=reason,
             exit_code=exit_code,
         )

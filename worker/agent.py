@@ -180,10 +180,11 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """End this process. `finished`: the crawl is over; `reason`: refused for good, for people."""
+    """End this process. `finished`: the crawl is over; `reason`: refused, for people; `again`: a new start may help."""
 
     finished: bool
     reason: str | None = None
+    again: bool = False
 
 
 Instruction = Post | Connect | Configure | Rescoped | Fetch | FetchRobots | Abort | Exit
@@ -340,7 +341,7 @@ class Agent:
             case m.Welcome():
                 self._welcome(link, message, now)
             case m.Denied():
-                self._out.append(Exit(finished=False, reason=message.reason))
+                self._out.append(Exit(finished=False, reason=message.reason, again=not message.final))
             case m.Alive():
                 self._alive(link, message, now)
             case m.Lease():

@@ -184,8 +184,11 @@ class WorkerProcess:
             case core.Rescoped(scope):
                 assert self._pages is not None
                 self._pages.scope = scope
-            case core.Exit(finished, reason):
-                if reason is not None:
+            case core.Exit(finished, reason, again):
+                if again:
+                    log.error("worker.refused", reason=reason)
+                    self._leave(1)
+                elif reason is not None:
                     self._denied(reason)
                 else:
                     self._leave(FINISHED if finished else STOPPED)

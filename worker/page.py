@@ -2,9 +2,9 @@
 
     payload -> digest -> inflate -> charset -> parse -> outlinks: joined, in scope, not sent lately -> WARC records
 
-Each page is touched once. What is skipped is what is saved: no parse for what is not HTML, or is no page that was
-found (only a 2xx's links are followed); for a payload that was parsed before, its raw hrefs are joined again with this
-page's address. No I/O and no clock.
+Each page is touched once. What is skipped is what is saved: no parse for what is not HTML; for a payload that was
+parsed lately, its raw hrefs are joined again with this page's address; no link sent that was acknowledged lately.
+Links of error pages (400 and above) are not followed: they are the site's furniture. No I/O and no clock.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ PARSED_KEPT = 256
 JOINER_ENTRIES = 65_536
 """Joined hrefs remembered, about 0.5 KB each."""
 
-MAX_LINKS = 20_000
-"""Outlinks taken from one page; a sitemap in HTML has some thousands, a trap has no end."""
+MAX_LINKS = 100_000
+"""Outlinks taken from one page; a page of links for people has some thousands, a trap has no end."""
 
 MAX_LINK_CHARACTERS = 4 << 20
 """And their characters together: they travel in one message."""
@@ -182,7 +182,7 @@ class PageMaker:
         """The request and response record of an exchange that has no line in `pages`: robots.txt."""
         head = warc.response_head(came.http_version, came.status, came.reason, came.raw_headers)
         digest = warc.digest_text(warc.payload_digest(came.payload))
-        if not self._stores:
+        if not self._stores or len(head) > MAX_HEAD_BYTES:
             return []
         return list(self._records(url, came, head, digest, content_type(came.header("Content-Type"))))
 

@@ -48,9 +48,15 @@ def nothing_written(terminal: Terminal) -> Iterator[None]:
         (["crawl", "ftp://a.test/", "--out", "x"], ["ftp://a.test/: ftp: is not http or https"]),
         (["crawl", ".", "--out", "x"], [". is a directory; name the files in it"]),
         (["crawl", "seeds.list", "--out", "seeds.list"], ["seeds.list is a file: --out names a folder"]),
-        (["crawl", "seeds.list", "--out", "full"], ["full is not empty and holds no crawl: choose another --out"]),
+        (
+            ["crawl", "seeds.list", "--out", "full"],
+            ["full is not empty and holds no crawl: choose another --out"],
+        ),
         (["crawl", "--out", "empty"], ["nothing to crawl: give a SEED"]),
-        (["crawl", URL, "--out", "x", "--config", "typo.toml"], ["typo.toml line 2", "'dealy'", "did you mean delay?"]),
+        (
+            ["crawl", URL, "--out", "x", "--config", "typo.toml"],
+            ["typo.toml line 2", "'dealy'", "did you mean delay?"],
+        ),
         (["crawl", URL, "--out", "x", "--config", "broken.toml"], ["broken.toml: not TOML", "line 1"]),
         (["crawl", URL, "--out", "x", "--config", "host.toml"], ["host.toml line 3", "per_hots", "per_host"]),
         (["crawl", URL, "--out", "x", "--hosts-file", "absent"], ["absent", "No such file"]),

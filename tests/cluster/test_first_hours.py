@@ -67,6 +67,7 @@ PACKED = {
     "/deflate": ("deflate", zlib.compress),
 }
 
+
 def noise(size: int) -> bytes:
     """Bytes that do not compress."""
     state, out = 1, bytearray()
@@ -107,7 +108,17 @@ DELAY = 0.1
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     with Site() as site, Terminal(tmp_path_factory.mktemp("tour"), site, delay=DELAY) as terminal:
-        plain = ["/one", "/missing", "/hop", "/same", "/same-again", "/big", "/latin", "/private/x", "/private/ok"]
+        plain = [
+            "/one",
+            "/missing",
+            "/hop",
+            "/same",
+            "/same-again",
+            "/big",
+            "/latin",
+            "/private/x",
+            "/private/ok",
+        ]
         site.page("a.test", "/", links=[*plain, *PACKED, "http://b.test/", "http://far.test/"])
         site.robots("a.test", "User-agent: *\nDisallow: /private/\nAllow: /private/ok\n")
         site.page("a.test", "/one", title="Eins & <zwei>")
@@ -122,7 +133,9 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
         for target, (coding, pack) in PACKED.items():
             body = f"<title>{coding}</title><p>{coding * 50}".encode()
             site.answer(
-                "a.test", target, Answer(200, {"Content-Type": "text/html", "Content-Encoding": coding}, pack(body))
+                "a.test",
+                target,
+                Answer(200, {"Content-Type": "text/html", "Content-Encoding": coding}, pack(body)),
             )
         site.page("b.test", "/")
         site.page("far.test", "/")
@@ -133,7 +146,14 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
             '[[host]]\nmatch = "lanes.test"\nper_host = 3\n[tuning]\nlease_ttl = 20\n'
         )
         ended = terminal.coord(
-            *("crawl", site.url("a.test"), site.url("lanes.test"), site.url("b.test", "/nothing"), "--out", "tour"),
+            *(
+                "crawl",
+                site.url("a.test"),
+                site.url("lanes.test"),
+                site.url("b.test", "/nothing"),
+                "--out",
+                "tour",
+            ),
             *("--config", "tour.toml", "--procs", "3"),
             *terminal.network,
         )
@@ -165,7 +185,12 @@ def test_every_place_in_scope_was_found_and_fetched_once(tour: Tour) -> None:
 
 def test_what_robots_txt_denies_is_said_and_never_requested(tour: Tour) -> None:
     page = tour.page("/private/x")
-    assert (page["outcome"], page["status"], page["warc"], page["attempts"]) == ("ROBOTS_DENIED", None, None, 0)
+    assert (page["outcome"], page["status"], page["warc"], page["attempts"]) == (
+        "ROBOTS_DENIED",
+        None,
+        None,
+        0,
+    )
     assert ("a.test", "/private/x") not in tour.site.fetched()
     assert tour.page("/private/ok")["outcome"] == "OK"
     first = {hit.host: hit.target for hit in reversed(tour.site.log)}
@@ -279,7 +304,9 @@ def test_two_crawls_side_by_side_a_bare_host_and_a_seed_that_moved(site: Site, t
     assert len(workers) == processors(), "without --procs: the processors there are"
 
 
-def test_a_list_is_fetched_as_it_stands_redirects_out_of_scope_included(site: Site, terminal: Terminal) -> None:
+def test_a_list_is_fetched_as_it_stands_redirects_out_of_scope_included(
+    site: Site, terminal: Terminal
+) -> None:
     site.page("a.test", "/1", links=["/not-in-the-list"])
     site.hop("a.test", "/2", "http://elsewhere.test/landed")
     site.page("elsewhere.test", "/landed", links=["/not-either"])
@@ -402,7 +429,9 @@ def test_max_time_ends_in_good_order_and_the_rest_stays_queued(site: Site, termi
     site.robots("b.test", "", status=503)
     site.page("b.test", "/")
     seeds = [site.url("a.test"), site.url("b.test")]
-    ended = terminal.coord("crawl", *seeds, "--max-time", "5s", "--out", "c", "--procs", "1", *terminal.network)
+    ended = terminal.coord(
+        "crawl", *seeds, "--max-time", "5s", "--out", "c", "--procs", "1", *terminal.network
+    )
     assert ended.code == 0 and "Stopped (--max-time)" in ended.said, ended.said
     pages = results(terminal.folder / "c")
     fetched = [hit.target for hit in site.log if hit.target != "/robots.txt"]
@@ -510,7 +539,8 @@ def test_a_running_crawl_is_watched_paused_fed_and_stopped(site: Site, terminal:
 def test_few_open_files_lower_the_concurrency_and_that_is_said(site: Site, terminal: Terminal) -> None:
     site.page("a.test", "/")
     ended = terminal.begin(
-        *("coord", "crawl", site.url("a.test"), "--out", "c", "--procs", "1", *terminal.network), open_files=256
+        *("coord", "crawl", site.url("a.test"), "--out", "c", "--procs", "1", *terminal.network),
+        open_files=256,
     ).end()
     assert ended.code == 0, ended.said
     assert "open files are limited to 256: 128 fetches at once instead of 1000" in ended.said

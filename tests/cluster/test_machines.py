@@ -62,7 +62,9 @@ def check(terminal: Terminal, site: Site, begin: tuple[str, str]) -> None:
         assert site.closest(host) >= DELAY - CLOCK, host
 
 
-def test_the_printed_worker_command_works_when_pasted_with_every_address(site: Site, terminal: Terminal) -> None:
+def test_the_printed_worker_command_works_when_pasted_with_every_address(
+    site: Site, terminal: Terminal
+) -> None:
     begin = site.grow(seed=1, hosts=3, pages=30)
     running = start(terminal, site.url(*begin), host="0.0.0.0", port=free_pair())
     printed = commands(running)
@@ -87,7 +89,9 @@ def test_the_printed_worker_command_works_when_pasted_with_every_address(site: S
     check(terminal, site, begin)
 
 
-def test_workers_come_before_the_coordinator_leave_and_join_while_it_crawls(site: Site, terminal: Terminal) -> None:
+def test_workers_come_before_the_coordinator_leave_and_join_while_it_crawls(
+    site: Site, terminal: Terminal
+) -> None:
     begin = site.grow(seed=2, hosts=3, pages=180)
     port = free_pair()
     early = terminal.begin("worker", "start", "--procs", "2", "--coord", f"tcp://127.0.0.1:{port}")
@@ -110,7 +114,9 @@ def test_workers_come_before_the_coordinator_leave_and_join_while_it_crawls(site
     check(terminal, site, begin)
 
 
-def test_a_coordinator_that_waits_for_seeds_is_fed_stopped_and_started_again(site: Site, terminal: Terminal) -> None:
+def test_a_coordinator_that_waits_for_seeds_is_fed_stopped_and_started_again(
+    site: Site, terminal: Terminal
+) -> None:
     begin = site.grow(seed=3, hosts=2, pages=40)
     port = free_pair()
     running = start(terminal, port=port)
@@ -179,7 +185,8 @@ def test_the_right_key_in_the_environment_lets_in(guarded: tuple[Terminal, Runni
     key = terminal.coord("key", "c").out.strip()
     assert key in (terminal.folder / "c" / "worker.key").read_text()
     running = terminal.begin(
-        *("worker", "start", "--coord", f"tcp://127.0.0.1:{port}", "--procs", "1"), variables=[("SHOAL_KEY", key)]
+        *("worker", "start", "--coord", f"tcp://127.0.0.1:{port}", "--procs", "1"),
+        variables=[("SHOAL_KEY", key)],
     )
     until(lambda: joined(terminal) == 1, "it joins")
     running.interrupt()
@@ -230,8 +237,14 @@ def test_an_occupied_port_is_one_line_and_nothing_hangs(guarded: tuple[Terminal,
         assert ended.seconds < 15
     http = json.loads((terminal.folder / "c" / "coord.json").read_text())["http"]
     free = f"tcp://127.0.0.1:{free_pair()}"
-    ended = terminal.coord("start", "--out", "d", "--listen", free, "--http", http, "--contact", "t@shoal.test")
-    assert (ended.code, ended.out) == (2, "") and f"--http {http}" in ended.last and "Traceback" not in ended.said
+    ended = terminal.coord(
+        "start", "--out", "d", "--listen", free, "--http", http, "--contact", "t@shoal.test"
+    )
+    assert (
+        (ended.code, ended.out) == (2, "")
+        and f"--http {http}" in ended.last
+        and "Traceback" not in ended.said
+    )
 
 
 def test_a_coordinator_does_not_listen_where_it_is_not(guarded: tuple[Terminal, Running, int]) -> None:

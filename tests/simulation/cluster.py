@@ -21,7 +21,7 @@ from tests.simulation.controls import ControlMachine, owner
 from tests.simulation.network import Network, Weather
 from tests.simulation.parts import Parts
 from tests.simulation.shards import ShardMachine
-from tests.simulation.web import UNWANTED, make_web
+from tests.simulation.web import UNWANTED, Web, make_web
 from tests.simulation.workers import Machine, Process
 from tests.simulation.world import Broken, World
 
@@ -74,6 +74,7 @@ class Cluster:
         self.processes: dict[bytes, Process] = {}
         self.counted: dict[str, int] = {}
         shards = random.choice((1, 2))
+        shards = self.parts.shards or shards
         self.slots = bytes(random.randrange(shards) for _ in range(1024))
         self.config = self._draw_config()
         self.budget: int | None = None
@@ -86,20 +87,15 @@ class Cluster:
         self.wall_jumps = random.choice((0.0, 0.5)) if self.stormy else 0.0
         self.disk_crashes = random.choice((0.0, 0.5, 0.9)) if self.stormy else 0.0
         self.disk_fulls = random.choice((0.0, 0.3)) if self.stormy else 0.0
-        self.web, self.seeds = make_web(
-            random,
-            hosts=random.randint(1, 5),
-            pages=random.choice((2, 8, 20)),
-            retries=self.config.retries,
-            big=random.random() < 0.03,
+        self.use(
+            *make_web(
+                random,
+                hosts=random.randint(1, 5),
+                pages=random.choice((2, 8, 20)),
+                retries=self.config.retries,
+                big=random.random() < 0.03,
+            )
         )
-        self.sites: list[str] = []
-        for url in self.seeds:
-            site = site_of(self.config.scope, url)
-            if site is not None:
-                self.sites.append(site)
-        self.truth = self.web.truth(self.seeds, obey=self.config.obey_robots, wanted=self._wanted)
-        self.names = {fingerprint(CanonicalURL(url), self.fingerprint_seed): url for url in self.truth}
         self.checks = Checks(self)
         self.shards = [ShardMachine(self, index) for index in range(shards)]
         self.machines = [Machine(self, index) for index in range(random.randint(1, 3))]
@@ -107,6 +103,14 @@ class Cluster:
         self.often: dict[str, float] = {}
         """Kinds of faults that are sure to come, and after how many seconds each time."""
         self.parts.arrange(self)
+
+    def use(self, web: Web, seeds: tuple[CanonicalURL, ...]) -> None:
+        """Crawl this web, and know what has to come of it."""
+        self.web, self.seeds = web, seeds
+        sites = (site_of(self.config.scope, url) for url in seeds)
+        self.sites = [site for site in sites if site is not None]
+        self.truth = web.truth(seeds, obey=self.config.obey_robots, wanted=self._wanted)
+        self.names = {fingerprint(CanonicalURL(url), self.fingerprint_seed): url for url in self.truth}
 
     def _draw_config(self) -> CrawlConfig:
         random = self.world.random

@@ -21,6 +21,8 @@ class Parts:
     agent: type[Agent] = Agent
     shard: type[Shard] = Shard
     crawl: type[Crawl] = Crawl
+    shards: int | None = None
+    """How many; None: the seed draws it."""
     same_identity = False
     """A worker process takes its machine's name for its session."""
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from common import messages as m
 from common.messages import LeaseId, lease_epoch
+from common.url import HostKey, slot
 from coordinator.crawl import Crawl, Over, Stage
 from coordinator.crawl import Instruction as ControlInstruction
 from coordinator.leases import OpenLease
@@ -21,6 +22,7 @@ from coordinator.sink import Recovery
 from coordinator.store.rows import LeaseRow
 from tests.simulation.parts import Parts
 from tests.simulation.cluster import Cluster
+from tests.simulation.web import make_chain
 from tests.support.disk import CrashableFiles, CrashableStore
 from worker import agent as core
 from worker.agent import Agent
@@ -34,17 +36,26 @@ class Stormy(Parts):
     slow = 0.1
     slow_commits = False
     slow_handshakes = False
+    drop = 0.0
+    chain = 0
+    """Pages of a web that is one chain, from shard to shard; 0: the web that the seed drew."""
 
     def arrange(self, cluster: Cluster) -> None:
         cluster.often = dict(self.often)
         cluster.config = replace(cluster.config, delay=self.delay, host=())
         if cluster.stormy:
-            cluster.network.weather.slow = max(self.slow, cluster.network.weather.slow)
+            weather = cluster.network.weather
+            weather.slow, weather.drop = max(self.slow, weather.slow), max(self.drop, weather.drop)
         if self.slow_commits:
             cluster.commit_seconds = (0.3, 2.0)
             cluster.disk_crashes = 1.0 if cluster.stormy else 0.0
         if self.slow_handshakes:
             cluster.handshakes = (3.0, 8.0)
+        if self.chain:
+            names = [f"h{number}.test" for number in range(64)]
+            hosts = [next(name for name in names if cluster.slots[slot(HostKey(name))] == shard) for shard in (0, 1)]
+            cluster.config = replace(cluster.config, delay=0.0, obey_robots=False)
+            cluster.use(*make_chain(tuple(hosts), self.chain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,9 @@ class _PageBeforeLinks(Agent):
 
 class PageBeforeLinks(Stormy):
     often: ClassVar[Mapping[str, float]] = {"crash of a process": 10.0, "crash of a machine": 10.0}
+    shards = 2
     delay = 0.3
+    drop = 0.3
     agent = _PageBeforeLinks
 
 
@@ -87,7 +100,11 @@ class AnswerBeforeCommit(Stormy):
         return isinstance(instruction, Send) and isinstance(instruction.message, m.Answer)
 
 
-class SeedsAnsweredBeforeCommit(Parts):
+class SeedsAnsweredBeforeCommit(Stormy):
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 3.0}
+    shards = 2
+    slow_commits = True
+    slow = 0.0
     def too_early(self, instruction: Instruction) -> bool:
         return isinstance(instruction, Seeded)
 
@@ -360,8 +377,9 @@ class _AllUpTo(Agent):
 
 
 class AnswersAllUpTo(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"cut": 15.0}
     delay = 0.3
+    slow = 0.0
+    drop = 0.3
     agent = _AllUpTo
 
 
@@ -412,9 +430,10 @@ class _Gauges(Shard):
 
 
 class Gauges(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 10.0}
-    delay = 0.3
-    slow = 0.5
+    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 6.0}
+    shards = 2
+    chain = 60
+    slow = 0.0
     shard = _Gauges
 
 
@@ -427,8 +446,9 @@ class _AnyRound(Crawl):
 
 class AnyRound(Stormy):
     often: ClassVar[Mapping[str, float]] = {"cut": 10.0}
-    delay = 0.3
-    slow = 0.5
+    shards = 2
+    chain = 60
+    slow = 0.2
     crawl = _AnyRound
 
 

@@ -135,6 +135,15 @@ class Web:
         return states
 
 
+def make_chain(hosts: tuple[str, ...], length: int) -> tuple[Web, tuple[CanonicalURL, ...]]:
+    """Each page leads to one of the next host, so that all but one shard look quiet most of the time."""
+    web = Web()
+    urls = [CanonicalURL(f"https://{hosts[number % len(hosts)]}/p{number}") for number in range(length)]
+    for url, following in zip(urls, (*urls[1:], None), strict=True):
+        web.add(Page(url, 200, links=() if following is None else (following,), seconds=0.01))
+    return web, (urls[0],)
+
+
 def make_web(random: Random, *, hosts: int, pages: int, retries: int, big: bool) -> tuple[Web, tuple[CanonicalURL, ...]]:
     """A random web, and the seeds to crawl it from."""
     web = Web()

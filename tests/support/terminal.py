@@ -87,9 +87,13 @@ class Running:
     def says(self, text: str, timeout: float = 30.0) -> str:
         """Wait until it has said this; all that it said."""
         until(
-            lambda: text in self.said or not self.is_running(), f"it says {text!r}, but {self.said!r}", timeout
+            lambda: text in self.said or not self.is_running(),
+            f"it says {text!r}, but {self.said!r}",
+            timeout,
         )
-        assert text in self.said, f"it ended with {self._child.returncode} and never said {text!r}: {self.said}"
+        assert text in self.said, (
+            f"it ended with {self._child.returncode} and never said {text!r}: {self.said}"
+        )
         return self.said
 
     def interrupt(self) -> None:

@@ -88,7 +88,7 @@ SAMPLES: tuple[Message, ...] = (
         scope=b"\x80",
         scope_version=3,
     ),
-    m.Denied(SESSION, 1, "install the same version on both"),
+    m.Denied(SESSION, 1, "install the same version on both", True),
     m.Alive(SESSION, 2, 2, (LeaseId(6),), (LEASE,), m.Phase.PAUSED, 3),
     m.Lease(
         session=SESSION,
@@ -147,8 +147,8 @@ GOLDEN = {
         "3e000000000000cb4014000000000000c4020001cffedcba9876543210c40180c4018003"
     ),
     "Denied": (
-        "9421c410000102030405060708090a0b0c0d0e0f01d920696e7374616c6c207468652073616d652076657273696f6e20"
-        "6f6e20626f7468"
+        "9521c410000102030405060708090a0b0c0d0e0f01d920696e7374616c6c207468652073616d652076657273696f6e20"
+        "6f6e20626f7468c3"
     ),
     "Alive": ("9822c410000102030405060708090a0b0c0d0e0f0202910691cf01000002000000510103"),
     "Lease": (
@@ -274,7 +274,7 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
     """Whether a value of the ones above is a good one for this field."""
     name = fields(kind)[position].name
     if value is True:
-        return name in ("local", "ok")
+        return name in ("local", "ok", "final")
     if value is None:
         return name in ("age", "retry_after", "status", "error", "crawl_delay", "text", "cookies", "cap")
     if value == 1.5:
@@ -323,14 +323,14 @@ def test_bytes_and_text_are_not_each_other() -> None:
     with pytest.raises(ProtocolError, match="str, bytes expected"):
         taken([37, "0123456789abcdef"])
     with pytest.raises(ProtocolError, match="bytes, str expected"):
-        taken([33, bytes(SESSION), 1, b"reason"])
+        taken([33, bytes(SESSION), 1, b"reason", True])
 
 
 @pytest.mark.parametrize(
     "message",
     [
         m.HelloAgain(SessionId(bytes(17))),
-        m.Denied(SESSION, 1, "x" * 4097),
+        m.Denied(SESSION, 1, "x" * 4097, True),
         m.Answer(SESSION, (1,) * 65_537, ()),
         m.Answer(SESSION, (), ((1, "x" * 256),)),
         replace(SAMPLES[11], host="x" * 256),
