@@ -18,7 +18,9 @@ def parse(address: str, option: str) -> tuple[str, int]:
     """(host, port) of a `tcp://HOST:PORT`; UsageError that names `option`."""
     found = _TCP.fullmatch(address)
     if found is None or not 0 <= int(found[2]) <= 65534:
-        raise UsageError(f"{option} {address}: an address looks like tcp://192.0.2.7:7777 or tcp://[::1]:7777")
+        raise UsageError(
+            f"{option} {address}: an address looks like tcp://192.0.2.7:7777 or tcp://[::1]:7777"
+        )
     return found[1], int(found[2])
 
 

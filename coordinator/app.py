@@ -39,8 +39,8 @@ from coordinator.opening import open_shard
 from coordinator.progress import Reporter, reporter
 from coordinator.server import Keys, ShardServer, new_keys
 from coordinator.settings import CoordinatorSettings
-from coordinator.shard import Asked, Say, Seeded, Steered, Tell, Tick
 from coordinator.sink import room
+from coordinator.steps import Asked, Say, Seeded, Steered, Tell, Tick
 from coordinator.watch import Watch
 
 FINISHED, LOOK, STOPPED, INTERRUPTED = 0, 1, 3, 130
@@ -128,7 +128,9 @@ class Coordinator:
             except (StorageError, OSError) as error:
                 code, reason = LOOK, f"storage: {error}"
                 log.error("storage.failed", error=str(error))
-                self._say(f"storage failed: {error}; what was committed is whole, start again when it is mended")
+                self._say(
+                    f"storage failed: {error}; what was committed is whole, start again when it is mended"
+                )
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     self._loop.remove_signal_handler(number)
@@ -194,7 +196,8 @@ class Coordinator:
         hosts = reachable_hosts(host, self._settings.advertise)
         self._control = f"tcp://{hosts[0]}:{port}"
         lines = [
-            " ".join([f"worker start --procs {processors()} --coord tcp://{each}:{port}", *more]) for each in hosts
+            " ".join([f"worker start --procs {processors()} --coord tcp://{each}:{port}", *more])
+            for each in hosts
         ]
         self._worker_command = lines[0]
         copied = "" if keys is None else f" (copy {key_path} to them)"
@@ -333,7 +336,9 @@ class Coordinator:
         if isinstance(told.message, Closed) and self._crawl.stage is Stage.FINISHED:
             counts = self._server.core.ledger.counts
             held = counts.admitted - counts.ended
-            self._finish(FINISHED, "--max-pages" if held and self._config.max_pages is not None else "finished")
+            self._finish(
+                FINISHED, "--max-pages" if held and self._config.max_pages is not None else "finished"
+            )
 
     def _to_shard(self, instruction: control.Instruction) -> None:
         if isinstance(instruction, control.ToShard):

@@ -143,7 +143,9 @@ class Frontier:
             room = count - len(taken)
             part, host.head = host.head[:room], host.head[room:]
             if not part:
-                raise StorageError(f"{host.queued} requests of {host.key} are counted, none found; run `coord audit`")
+                raise StorageError(
+                    f"{host.queued} requests of {host.key} are counted, none found; run `coord audit`"
+                )
             for place, request in part:
                 self._rows.delete(queue_key(prefix, place))
                 if place.rank == 0:
@@ -158,7 +160,10 @@ class Frontier:
     def drain(self, host: Host, count: int) -> list[Request]:
         """Like `take`, whatever budgets, lanes and retry times say: for a host that is given up."""
         taken: list[Request] = []
-        for prefix, waits in ((queue_prefix(host.slot, host.key), False), (wait_prefix(host.slot, host.key), True)):
+        for prefix, waits in (
+            (queue_prefix(host.slot, host.key), False),
+            (wait_prefix(host.slot, host.key), True),
+        ):
             for key, packed in self._rows.scan(*_range(prefix), limit=count - len(taken)):
                 self._rows.delete(key)
                 taken.append(as_request(unpack(packed)))
@@ -350,7 +355,9 @@ class Frontier:
         waiting = as_request(unpack(packed))
         self._rows.delete(old)
         place = there.place._replace(depth=request.depth)
-        lifted = waiting._replace(depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops)
+        lifted = waiting._replace(
+            depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
+        )
         self._rows.put(row, pack_open(OpenRow(place, there.tries)))
         self._rows.put(queue_key(queue_prefix(number, name), place), pack_queued(lifted))
         host = self.hosts.get(name)
@@ -383,7 +390,9 @@ class Frontier:
         entries = self._rows.scan(start, stop, limit=64)
         host.waiting_due = None
         if not entries:
-            raise StorageError(f"{host.waiting} retries of {host.key} are counted, none is there; run `coord audit`")
+            raise StorageError(
+                f"{host.waiting} retries of {host.key} are counted, none is there; run `coord audit`"
+            )
         for key, packed in entries:
             if _retry_left(wait_due(key), wall) > 0:
                 host.waiting_due = wait_due(key)

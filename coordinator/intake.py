@@ -20,7 +20,7 @@ from common.log import get_logger
 from common.messages import Flag, Form, Request
 from common.scope import site_of
 from coordinator.seeds import COMMAND_LINE, Seed, read
-from coordinator.shard import Seeded, Seeds
+from coordinator.steps import Seeded, Seeds
 
 BATCH = 1000
 """Lines of one event: about 15 ms of the shard's time."""
@@ -93,17 +93,22 @@ class Intake:
     async def read(self, arguments: Sequence[str]) -> Tally:
         """Read all of it; returns what these arguments gave. UsageError before anything is admitted."""
         loop = asyncio.get_running_loop()
-        seeds = await loop.run_in_executor(self._thread, lambda: read(arguments, max_length=self._max_url_length))
+        seeds = await loop.run_in_executor(
+            self._thread, lambda: read(arguments, max_length=self._max_url_length)
+        )
         mine = Tally()
         self.tally.reading += 1
         under_way: list[asyncio.Task[None]] = []
         try:
-            with open(self._folder / f"seeds-{self._serial():05d}.jsonl", "a", encoding="utf-8") as told:
+            path = self._folder / f"seeds-{self._serial():05d}.jsonl"
+            with path.open("a", encoding="utf-8") as told:  # noqa: ASYNC230  a local file, once a source
                 async with asyncio.TaskGroup() as group:
                     while batch := await loop.run_in_executor(self._thread, _next, seeds):
                         if len(under_way) >= UNDER_WAY:
                             await under_way.pop(0)
-                        under_way.append(group.create_task(self._admit(batch, told.write, mine), name="seeds"))
+                        under_way.append(
+                            group.create_task(self._admit(batch, told.write, mine), name="seeds")
+                        )
         finally:
             self.tally.reading -= 1
         return mine

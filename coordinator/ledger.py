@@ -87,7 +87,15 @@ class Counts:
         """The inverse of `to_row`."""
         admitted, attempts, charged, received, commits, done, refused, seeds_ok, revisits = row
         return cls(
-            admitted, attempts, charged, received, commits, Counter(done), Counter(refused), seeds_ok, revisits
+            admitted,
+            attempts,
+            charged,
+            received,
+            commits,
+            Counter(done),
+            Counter(refused),
+            seeds_ok,
+            revisits,
         )
 
 
@@ -130,7 +138,9 @@ class Ledger:
         if page is not None and outcome.has_record and (body or pieces):
             location, record = self._store(page, request.url, pieces, body, wall)
         facts = Facts(outcome.code) if page is None else page.facts
-        facts = facts._replace(outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error)
+        facts = facts._replace(
+            outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error
+        )
         refused = () if page is None else page.refused
         row = DoneRow(request, facts, attempts, record, location, ("", 0, 0), tries, refused)
         line = self._outputs.append("pages", (page_line(row),), wall)

@@ -43,8 +43,25 @@ class LocalWorkers:
 
     async def start(self) -> None:
         """Start them; they wait for the coordinator by themselves."""
-        command = [sys.executable, "-P", "-m", "worker", "start", "--procs", str(self._procs), "--coord", self.address]
-        command += ["--lock", str(self._lock), "--log-dir", str(self._logs), "--quiet-start", *self._verbosity]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "worker",
+            "start",
+            "--procs",
+            str(self._procs),
+            "--coord",
+            self.address,
+        ]
+        command += [
+            "--lock",
+            str(self._lock),
+            "--log-dir",
+            str(self._logs),
+            "--quiet-start",
+            *self._verbosity,
+        ]
         theirs, self._lifeline = os.pipe()
         self._child = await asyncio.create_subprocess_exec(
             *command,

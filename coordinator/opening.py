@@ -59,7 +59,10 @@ def open_shard(directory: Path, config: CrawlConfig, *, index: int = 0) -> Opene
     recovery = recover(directory, committed, index)
     if recovery.cut or recovery.removed or recovery.short:
         log.warning(
-            "outputs.recovered", cut=len(recovery.cut), removed=len(recovery.removed), short=len(recovery.short)
+            "outputs.recovered",
+            cut=len(recovery.cut),
+            removed=len(recovery.removed),
+            short=len(recovery.short),
         )
     if recovery.short:
         repair(directory, overlay, recovery.short, index, config)

@@ -80,7 +80,13 @@ STANDS = Decision(None, 0.0, False)
 
 
 def decide(
-    outcome: Outcome, status: int | None, retry_after: float | None, *, tries: int, retries: int, failures: int
+    outcome: Outcome,
+    status: int | None,
+    retry_after: float | None,
+    *,
+    tries: int,
+    retries: int,
+    failures: int,
 ) -> Decision:
     """What to do after a try: `tries` made so far with this one, `failures` of the host in a row before it."""
     busy = status in _BUSY

@@ -12,6 +12,7 @@ Decides only how a `Status` looks. `reporter` chooses: a `Bar` on a terminal, `L
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Protocol, TextIO
@@ -42,6 +43,9 @@ _GROWTH = 1.25
 
 _BAR_SECONDS = 0.2
 """The bar is drawn at most this often: 3 ms of CPU each time."""
+
+_MUST_LOOK = 1
+"""Exit code of a crawl that ended in a way that a person has to look at."""
 
 _NOTHING_BEGAN = 2
 """Exit code of a mistake in what was asked: its one line has been said, and there is nothing to sum up."""
@@ -98,14 +102,17 @@ def reporter(config: CrawlConfig, stream: TextIO | None = None) -> Reporter:
     console = Console(file=stream, highlight=False, soft_wrap=False)
     wanted = config.progress if config.progress is not None else not config.quiet
     if config.quiet and not config.progress:
-        return Silence()
+        return Silence(stream)
     if wanted and console.is_terminal and not console.is_dumb_terminal:
         return Bar(console)
     return Lines(stream, wanted)
 
 
 class Silence:
-    """For -q: errors are told by whoever meets them, nothing else is."""
+    """For -q: errors are told by whoever meets them, and that a person must look; nothing else is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
     def say(self, text: str) -> None:
         pass
@@ -114,7 +121,10 @@ class Silence:
         pass
 
     def close(self, status: Status | None = None) -> None:
-        pass
+        if status is not None and status.exit_code == _MUST_LOOK:
+            text = f"coord: {_exit_reason(status)}: look with `coord status {status.directory}`\n"
+            with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+                self._stream.write(text)
 
 
 class Lines:

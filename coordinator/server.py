@@ -13,6 +13,7 @@ gone. CURVE with one admitted client key guards them beyond loopback.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +27,9 @@ from common.keys import WorkerKey
 from common.log import get_logger
 from common.messages import FROM_WORKER, Denied, FromWorker, SessionId, ToWorker
 from common.tuning import Tuning
-from coordinator.shard import (
+from coordinator.shard import Shard
+from coordinator.sink import FileSink
+from coordinator.steps import (
     Commit,
     DropPieces,
     Event,
@@ -37,11 +40,9 @@ from coordinator.shard import (
     Say,
     Seeded,
     Send,
-    Shard,
     Tell,
     Tick,
 )
-from coordinator.sink import FileSink
 from coordinator.store.kv import Store
 
 DRAINED_AT_ONCE = 256
@@ -141,6 +142,10 @@ class Sockets:
                     f"--listen {address}: the port is taken; a coordinator there already? "
                     "choose another, such as --listen tcp://127.0.0.1:7787"
                 ) from None
+            if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+                raise UsageError(
+                    f"--listen {address}: no address of this machine; tcp://0.0.0.0:7777 listens on all it has"
+                ) from None
             raise UsageError(f"--listen {address}: {error.strerror}") from None
         return socket
 
@@ -188,7 +193,9 @@ class Sockets:
             del self._banned[next(iter(self._banned))]
         log.warning("protocol.broken", peer=peer.hex()[:32], error=error)
         if len(peer) == SESSION_BYTES:
-            self.send(Denied(SessionId(peer), 0, f"the protocol was broken: {error}"[:1000], False), data=False)
+            self.send(
+                Denied(SessionId(peer), 0, f"the protocol was broken: {error}"[:1000], False), data=False
+            )
 
 
 class Keys:

@@ -15,8 +15,7 @@ by a new lease; nothing is admitted while `closed`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from common import messages as m
@@ -33,7 +32,24 @@ from coordinator.frontier import CHARGED, Frontier
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import Leases, OpenLease
 from coordinator.ledger import GAVE_A_PAGE, Identifier, Ledger, page_line
-from coordinator.outputs import Chunk, OutputBatch, Outputs
+from coordinator.outputs import Chunk, Outputs
+from coordinator.steps import (
+    Asked,
+    Commit,
+    DropPieces,
+    Event,
+    Instruction,
+    KeepPiece,
+    Note,
+    Received,
+    Say,
+    Seeded,
+    Seeds,
+    Send,
+    Steered,
+    Tell,
+    Tick,
+)
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
     DoneRow,
@@ -57,121 +73,15 @@ MAX_LEASE_BYTES = 1 << 20
 DRAINED_AT_ONCE = 500
 """Requests of a given-up host that are ended in one step, so that a step stays short."""
 
+NO_HTTPS = frozenset((Outcome.REFUSED, Outcome.TLS, Outcome.ROBOTS_UNREACHABLE))
+"""What the https address of a bare host may come to so that its http address is tried. Whoever could bring about one
+of them between us and the host could bring about the others, so TLS protects no less than a refusal."""
+
 ROBOTS_VERDICT = "robots"
 """`reason` of a page that was not fetched because of what is known of its robots.txt; never tried again."""
 
 FORGET_AFTER = 10
 """A session without leases that was silent for so many T is forgotten."""
-
-
-# ---------------------------------------------------------------------------------------------------- events
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A decoded message of a worker; `body` is its second frame."""
-
-    message: m.FromWorker
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """Requests from outside, each with the entry that it gives the scope (None: none). Answered by Seeded."""
-
-    number: int
-    requests: tuple[Request, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A message of control; answered by Tell."""
-
-    message: m.Poll | m.Close | m.Cap
-
-
-@dataclass(frozen=True, slots=True)
-class Steered:
-    """The crawl's phase changed."""
-
-    phase: Phase
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed; nothing else."""
-
-
-Event = Received | Seeds | Asked | Steered | Tick
-
-# ----------------------------------------------------------------------------------------------- instructions
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message to a worker; `data`: over the data socket."""
-
-    message: m.ToWorker
-    data: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send a message to control."""
-
-    message: m.Report | m.Closed | m.CapSet
-
-
-@dataclass(frozen=True, slots=True)
-class Seeded:
-    """The seeds with this number are durable. `fresh`: for each, whether it was new."""
-
-    number: int
-    fresh: tuple[bool, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KeepPiece:
-    """Keep a piece of a big body until its page comes."""
-
-    key: str
-    index: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DropPieces:
-    """The pieces kept under this key will not be needed any more."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something for the log; `event` and what belongs to it."""
-
-    event: str
-    facts: tuple[tuple[str, object], ...]
-    level: str = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Something that people should hear at once."""
-
-    text: str
-
-
-Instruction = Send | Tell | Seeded | KeepPiece | DropPieces | Note | Say
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What is made durable together: first the outputs, then the rows, then `instructions` leave."""
-
-    rows: Mapping[bytes, bytes | None]
-    outputs: OutputBatch
-    instructions: tuple[Instruction, ...]
 
 
 class Shard:
@@ -284,7 +194,12 @@ class Shard:
     @property
     def unsealed(self) -> bool:
         """Whether anything waits for a commit."""
-        return bool(self._after or self._answers) or self._rows.dirty or self._outputs.dirty or self.frontier.dirty
+        return (
+            bool(self._after or self._answers)
+            or self._rows.dirty
+            or self._outputs.dirty
+            or self.frontier.dirty
+        )
 
     @property
     def unsealed_bytes(self) -> int:
@@ -565,7 +480,7 @@ class Shard:
         tries = self.frontier.tries_of(host, request)
         if tried and (tries or outcome is not Outcome.OK):
             tries = (*tries, (outcome.code, wall))
-        if request.flags & Flag.BARE and outcome is Outcome.REFUSED and request.url.startswith("https:"):
+        if self._falls_back(request, outcome):
             self._fall_back(request, now, wall)
         elif decision.retry_in is not None:
             again = request._replace(attempts=attempts)
@@ -606,6 +521,10 @@ class Shard:
             host.failures = 0
         if facts.elapsed_ms is not None and facts.status is not None:
             host.elapsed = (*host.elapsed, facts.elapsed_ms)[-ELAPSED_KEPT:]
+
+    def _falls_back(self, request: Request, outcome: Outcome) -> bool:
+        """Whether a bare host gave no https at all: refused, no TLS or no answer. (What a page did says less.)"""
+        return bool(request.flags & Flag.BARE) and request.url.startswith("https:") and outcome in NO_HTTPS
 
     def _fall_back(self, request: Request, now: float, wall: float) -> None:
         """A bare host refused https: its http address is the seed now."""
@@ -649,18 +568,26 @@ class Shard:
         key = robots_row(host.slot, robots.authority)
         packed = self._rows.get(key)
         known = None if packed is None else RobotsRow(*unpack(packed))
+        if known is not None and known.lease == lease.id:
+            return None  # counted before a restart that forgot what was answered
         version = 1 if known is None else known.version + 1
         verdict, tries = robots.verdict, 0
         if verdict not in ("rules", "allow"):
             tries = (known.tries if known is not None else 0) + 1
             wait = self._robots_wait(verdict, tries)
-            if verdict == Outcome.REFUSED and all(each.flags & Flag.BARE for each in lease.undone()):
-                wait = None  # so that their http address is tried next, not after a minute
+            bare = all(each.flags & Flag.BARE for each in lease.undone())
+            if (
+                bare
+                and robots.status is None
+                and verdict in NO_HTTPS
+                and robots.authority.startswith("https:")
+            ):
+                wait = None  # so that their http address is tried next, not after a minute or an hour
             if wait is not None:
                 verdict = "retry"
                 host.rest_until = max(host.rest_until, now + wait)
         text = robots.text if verdict == "rules" else None
-        row = RobotsRow(version, verdict, text, wall, robots.crawl_delay, tries)
+        row = RobotsRow(version, verdict, text, wall, robots.crawl_delay, tries, lease.id)
         self._rows.put(key, pack(row))
         if robots.authority not in host.authorities:
             host.authorities = (*host.authorities, robots.authority)[-64:]
@@ -743,7 +670,9 @@ class Shard:
             return
         self.set_scope(grown)
         self._note("scope.grown", by=url)
-        self._now_out.append(Say(f"a seed redirects to {authority(CanonicalURL(url))}: its host joins the scope"))
+        self._now_out.append(
+            Say(f"a seed redirects to {authority(CanonicalURL(url))}: its host joins the scope")
+        )
 
     def set_scope(self, scope: Scope) -> None:
         """A new version of the scope: durable with the next commit, told to all workers then."""

@@ -28,18 +28,22 @@ from common.memory import keep_freed_memory
 from common.messages import ToWorker
 from common.outcome import Outcome
 from common.url import CanonicalURL, host_key
-from worker import agent as core
-from worker.agent import Agent, Fetched, RobotsFetched
+from worker import steps as core
+from worker.agent import Agent
 from worker.exchange import Exchange, Failure, NotSent
 from worker.fetcher import Fetcher, FetcherSettings
 from worker.limits import fitting_concurrency
 from worker.link import Link
 from worker.page import PageMaker, failed_report
 from worker.robots import MAX_BYTES as ROBOTS_BYTES
-from worker.robots import MAX_REDIRECTS, Verdict, verdict
+from worker.robots import Verdict, verdict
 from worker.settings import WorkerSettings
+from worker.steps import Fetched, RobotsFetched
 from worker.supervisor import FINISHED, REFUSED, STOPPED
 from worker.visit import Fetch, FetchRobots
+
+PATIENCE_SECONDS = 10.0
+"""Without a word from a coordinator: until that is said, once. It may come any time."""
 
 LAG_SECONDS = 1.0
 """Between two looks at how late the loop is."""
@@ -70,6 +74,7 @@ class WorkerProcess:
         lifeline: Connection,
     ) -> None:
         self._settings = settings
+        self._index = index
         self._lifeline = lifeline
         self._loop = asyncio.get_running_loop()
         self._agent = Agent(
@@ -156,7 +161,13 @@ class WorkerProcess:
             self._code.set_result(code)
 
     async def _watch_lag(self) -> None:
+        patience = clock.now() + PATIENCE_SECONDS
         while True:
+            if self._config is None and self._index == 0 and clock.now() >= patience:
+                patience = float("inf")
+                log.warning(
+                    "worker.waiting", reason=f"nobody answers at {self._settings.coord} yet: is it right?"
+                )
             due = self._loop.time() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             lag = max(0.0, self._loop.time() - due)

@@ -21,13 +21,13 @@ from common.messages import Facts, Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
 from common.url import CanonicalURL, Link, LinkJoiner, canonical, fingerprint
-from worker.agent import Report
 from worker.charset import codec, decide, to_utf8
 from worker.exchange import Exchange, Failure
 from worker.inflate import inflate
 from worker.outcome import ContentType, content_type, judge, retry_after
 from worker.parse import Parsed, link_header_targets, parse_html, parseable, robots_header
 from worker.sent import SentLinks
+from worker.steps import Report
 
 MAX_HOPS = 10
 """Redirects one after another; the next one is TOO_MANY_REDIRECTS."""
@@ -162,7 +162,9 @@ class PageMaker:
             depth,
             tuple(refused.items()),
             self._retry_after(came),
-            head if len(head) <= MAX_HEAD_BYTES else head[: head.rindex(b"\r\n", 0, MAX_HEAD_BYTES - 4)] + b"\r\n\r\n",
+            head
+            if len(head) <= MAX_HEAD_BYTES
+            else head[: head.rindex(b"\r\n", 0, MAX_HEAD_BYTES - 4)] + b"\r\n\r\n",
             asked,
             answered,
         )
@@ -225,7 +227,9 @@ class PageMaker:
         """(noindex, nofollow) of the page, from its meta elements and X-Robots-Tag."""
         noindex, nofollow = parsed.noindex, parsed.nofollow
         if came.header("X-Robots-Tag") is not None:
-            values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"x-robots-tag"]
+            values = [
+                value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"x-robots-tag"
+            ]
             by_header = robots_header(values, self._token)
             noindex, nofollow = noindex or by_header[0], nofollow or by_header[1]
         return noindex, nofollow and self._config.obey_robots

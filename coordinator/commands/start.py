@@ -126,7 +126,8 @@ def start(
     """
     if not listen.startswith("tcp://"):
         listen = f"tcp://{listen}"
-    parse(listen, "--listen")
+    if parse(listen, "--listen")[1] == 0:
+        raise UsageError(f"--listen {listen}: workers have to know the port: choose one, such as 7777")
     return _begin(
         seeds,
         out,

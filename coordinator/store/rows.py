@@ -118,7 +118,10 @@ class HostRow(NamedTuple):
 
 
 class RobotsRow(NamedTuple):
-    """robots.txt of one authority: `verdict` as in messages.RobotsRules; `tries`: failed fetches in a row."""
+    """robots.txt of one authority: `verdict` as in messages.RobotsRules; `tries`: failed fetches in a row.
+
+    `lease`: in which it was fetched; a lease asks an authority once, so the same again is a duplicate (rule 11).
+    """
 
     version: int
     verdict: str
@@ -126,6 +129,7 @@ class RobotsRow(NamedTuple):
     fetched_wall: float
     crawl_delay: float | None
     tries: int
+    lease: int
 
 
 class LeaseRow(NamedTuple):

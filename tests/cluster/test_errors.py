@@ -62,6 +62,10 @@ def nothing_written(terminal: Terminal) -> Iterator[None]:
         (["crawl", URL, "--out", "x", "--hosts-file", "absent"], ["absent", "No such file"]),
         (["crawl", URL, "--out", "newer"], ["newer was written by a newer Shoal", "upgrade Shoal"]),
         (["start", URL, "--out", "x", "--listen", "udp://1.2.3.4:5"], ["--listen", "looks like tcp://"]),
+        (
+            ["start", URL, "--out", "x", "--listen", "tcp://127.0.0.1:0"],
+            ["--listen", "workers have to know the port"],
+        ),
         (["status", "full"], ["full holds no crawl: name the folder that was given as --out"]),
         (["stop", "absent"], ["absent does not exist"]),
     ],

@@ -1,4 +1,4 @@
-"""Real processes, really killed, frozen and cut off: afterwards the files hold every page once, and no host was hurried.
+"""Real processes, really killed, frozen and cut off: the files then hold every page once, and no host was hurried.
 
 Coordinators and workers are the command lines that people type; the web is `tests/support/site.py`, whose own log and
 ground truth decide. Leases are short in the storms, so that many run out, and as by default where time is what counts.
@@ -31,6 +31,8 @@ _SEEDS = os.environ.get("SHOAL_TORTURE", "1..1")
 SEEDS = range(int(_SEEDS.partition("..")[0]), int(_SEEDS.partition("..")[2] or _SEEDS) + 1)
 LONG = "SHOAL_TORTURE" in os.environ
 PAGES, FAULTS = (6000, 40) if LONG else (2500, 15)
+HOSTS = 30
+"""Few, so that politeness makes a storm last: 30 / (0.1 s + 0.01 s) are 270 pages/s at most."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if LONG else 240)]
 
@@ -41,23 +43,25 @@ def site() -> Iterator[Site]:
         yield site
 
 
-def grown(site: Site, pages: int) -> Place:
-    return site.grow(seed=1, hosts=50, pages=pages)
+def grown(site: Site, pages: int, *, hosts: int = 50) -> Place:
+    return site.grow(seed=1, hosts=hosts, pages=pages)
 
 
 def wild(site: Site, pages: int) -> Place:
     """A random web, and below its start what is not plain: rules, hops, missing pages, equal bodies, bodies above
     1 MiB, which travel in pieces.
     """
-    start = grown(site, pages)
+    start = grown(site, pages, hosts=HOSTS)
     rng = random.Random(2)
     odd: list[Place] = []
-    for host in site.hosts()[:40]:
+    for host in site.hosts()[:20]:
         site.robots(host, "User-agent: *\nDisallow: /never/\n")
         for number in range(3):
             odd.append(site.hop(host, f"/hop/{number}", (rng.choice(site.hosts()), f"/behind/{number}")))
             odd.append(site.page(host, f"/same/{number}", title="the same", links=[f"/gone/{number}"]))
-        odd.append(site.answer(host, "/big", Answer(200, {"Content-Type": "image/png"}, rng.randbytes(2_500_000))))
+        odd.append(
+            site.answer(host, "/big", Answer(200, {"Content-Type": "image/png"}, rng.randbytes(2_500_000)))
+        )
     site.page(*start, links=[*site.links(*start), *odd])
     return start
 
@@ -67,21 +71,28 @@ def test_a_storm_over_remote_workers_loses_nothing_doubles_nothing_hurries_nobod
     seed: int, site: Site, tmp_path: Path
 ) -> None:
     start, lanes = wild(site, PAGES), 1 + seed % 3
+    delay = DELAY * lanes
     with Cluster(
-        tmp_path, site, start, delay=DELAY, lease_ttl=TTL, heartbeat=HEARTBEAT, options=("--per-host", str(lanes))
+        tmp_path,
+        site,
+        start,
+        delay=delay,
+        lease_ttl=TTL,
+        heartbeat=HEARTBEAT,
+        options=("--per-host", str(lanes)),
     ) as cluster:
         with Proxy(cluster.port) as proxy:
             cluster.coordinate("start")
             cluster.work(proxy)
             storm(cluster, seed, proxy)
-        check(cluster.out, site, start, delay=DELAY, lanes=lanes, thaws=cluster.thaws)
+        check(cluster.out, site, start, delay=delay, lanes=lanes, thaws=cluster.thaws)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_storm_over_one_machine_loses_nothing_doubles_nothing_hurries_nobody(
     seed: int, site: Site, tmp_path: Path
 ) -> None:
-    start = grown(site, PAGES)
+    start = grown(site, PAGES, hosts=HOSTS)
     with Cluster(tmp_path, site, start, delay=DELAY, lease_ttl=TTL, heartbeat=HEARTBEAT) as cluster:
         cluster.coordinate("crawl")
         storm(cluster, seed)
@@ -98,7 +109,7 @@ def storm(cluster: Cluster, seed: int, proxy: Proxy | None = None) -> None:
         cluster.finish()
     finally:
         print(faults.told())  # noqa: T201
-    assert len(faults.story) > FAULTS // 3, "a storm that was over before it began"
+    assert len(faults.story) >= 5, "a storm that was over before it began"
 
 
 def test_no_fetch_is_early_by_even_a_millisecond(site: Site, tmp_path: Path) -> None:
@@ -108,7 +119,9 @@ def test_no_fetch_is_early_by_even_a_millisecond(site: Site, tmp_path: Path) -> 
         cluster.coordinate("start")
         cluster.work()
         cluster.finish()
-        assert check(cluster.out, site, start, delay=0.03) == 1050, "robots.txt of each host, and each page, once"
+        assert check(cluster.out, site, start, delay=0.03) == 1050, (
+            "robots.txt of each host, and each page, once"
+        )
 
 
 @pytest.mark.parametrize("command", ["start", "crawl"])
@@ -124,7 +137,9 @@ def test_a_coordinator_started_again_goes_on_within_seconds(command: str, site: 
             cluster.kill(coordinator.pid)
             before = cluster.lines()
             coordinator = cluster.coordinate(command)
-            took = until(lambda before=before: cluster.lines() > before + 50, "it goes on\n" + cluster.tail(), 60)
+            took = until(
+                lambda before=before: cluster.lines() > before + 50, "it goes on\n" + cluster.tail(), 60
+            )
             assert took < 15, f"{took:.1f} s"
         cluster.finish()
         check(cluster.out, site, start, delay=DELAY)
@@ -152,7 +167,9 @@ def test_a_machine_that_vanishes_costs_at_most_a_leases_time(site: Site, tmp_pat
         cluster.coordinate("start")
         cluster.work()
         until(lambda: len(cluster.workers()) == 2 and cluster.lines() >= 100, "100 lines")
-        vanished = [seen.pid for seen in cluster.processes() if "worker" in seen.command or seen.is_worker_process]
+        vanished = [
+            seen.pid for seen in cluster.processes() if "worker" in seen.command or seen.is_worker_process
+        ]
         cluster.work()
         for pid in vanished:
             cluster.freeze(pid)
@@ -163,7 +180,9 @@ def test_a_machine_that_vanishes_costs_at_most_a_leases_time(site: Site, tmp_pat
         check(cluster.out, site, start, delay=DELAY)
 
 
-def test_workers_behind_a_tunnel_wait_for_a_coordinator_that_is_not_there_yet(site: Site, tmp_path: Path) -> None:
+def test_workers_behind_a_tunnel_wait_for_a_coordinator_that_is_not_there_yet(
+    site: Site, tmp_path: Path
+) -> None:
     """A forwarder accepts and hangs up: that is no wrong key, neither at first nor after a restart."""
     start = grown(site, 300)
     with Cluster(tmp_path, site, start, delay=0.02) as cluster, Proxy(cluster.port) as proxy:

@@ -18,11 +18,9 @@ from common.keys import WorkerKey
 from tests.support.cluster import check_records, results, until
 from tests.support.proxy import free_pair
 from tests.support.site import Site
-from tests.support.terminal import Running, Terminal
+from tests.support.terminal import Running, Terminal, apart
 
 DELAY = 0.1
-CLOCK = 0.003
-"""Seconds by which the site may tell the end of a fetch late."""
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def check(terminal: Terminal, site: Site, begin: tuple[str, str]) -> None:
     fetched = [(hit.host, hit.target) for hit in site.log]
     assert len(fetched) == len(set(fetched)), "fetched twice"
     for host in site.hosts():
-        assert site.closest(host) >= DELAY - CLOCK, host
+        assert apart(site, host) >= DELAY, host
 
 
 def test_the_printed_worker_command_works_when_pasted_with_every_address(

@@ -29,7 +29,7 @@ from common.messages import PIECE_BYTES, Flag, LinkGroup, Phase, Request, Sessio
 from common.outcome import OUTCOMES, Outcome
 from common.tuning import Tuning
 from coordinator.opening import committed_ends, open_shard
-from coordinator.shard import DropPieces, KeepPiece, Received, Seeds, Send, Steered, Tick
+from coordinator.steps import DropPieces, KeepPiece, Received, Seeds, Send, Steered, Tick
 from coordinator.store.rows import DoneRow, is_done, unpack_request_row
 from tests.support.cluster import check_records, results
 
@@ -102,12 +102,12 @@ class Life:
             self._skew += 1.0
             self._number += 1
             held = tuple(lease.id for lease in self.core.leases)
-            beat = m.Heartbeat(
-                self._number, self._session, self.core.epoch, held, 4, 4, 0, 0, 0, 0
-            )
+            beat = m.Heartbeat(self._number, self._session, self.core.epoch, held, 4, 4, 0, 0, 0, 0)
             self._hand(Received(beat))
             self._hand(Tick())
-        raise AssertionError(f"nothing moves: {self.core.leases.requests} lent, {self.core.frontier.lendable} lendable")
+        raise AssertionError(
+            f"nothing moves: {self.core.leases.requests} lent, {self.core.frontier.lendable} lendable"
+        )
 
     def commit(self) -> None:
         """As server.py does: bytes, then rows, then what rests on them."""
@@ -134,15 +134,35 @@ class Life:
             piece = m.Piece(self._number, self._session, lease.id, ordinal, index)
             self._hand(Received(piece, answered[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]))
         links = self._web[request.url]
-        groups = (LinkGroup(request.url, request.seed, request.depth + 1, 0, 0, links, None),) if links else ()
+        groups = (
+            (LinkGroup(request.url, request.seed, request.depth + 1, 0, 0, links, None),) if links else ()
+        )
         facts = m.Facts(
-            Outcome.OK.code, 200, content_type="text/html", length=len(body), wire_length=len(body), digest=digest_of(body),
-            title=request.url, fetched_at=self._times()[1], elapsed_ms=1, ip="192.0.2.1",
-        )  # fmt: skip
+            Outcome.OK.code,
+            200,
+            content_type="text/html",
+            length=len(body),
+            wire_length=len(body),
+            digest=digest_of(body),
+            fetched_at=self._times()[1],
+            ip="192.0.2.1",
+        )
         self._number += 1
         rest = asked + answered[pieces * PIECE_BYTES :]
         page = m.Page(
-            self._number, self._session, lease.id, ordinal, 0.0, None, facts, groups, (), head, len(asked), pieces, ()
+            self._number,
+            self._session,
+            lease.id,
+            ordinal,
+            0.0,
+            None,
+            facts,
+            groups,
+            (),
+            head,
+            len(asked),
+            pieces,
+            (),
         )
         self._hand(Received(page, rest))
 
@@ -151,7 +171,15 @@ class Life:
         self._hand(
             Received(
                 m.Hello(
-                    self._number, m.VERSION, self._session, tuple(map(SessionId, replaces)), "here", 1, 0, False, ()
+                    self._number,
+                    m.VERSION,
+                    self._session,
+                    tuple(map(SessionId, replaces)),
+                    "here",
+                    1,
+                    0,
+                    False,
+                    (),
                 )
             )
         )
@@ -197,7 +225,11 @@ def digest_of(content: bytes) -> str:
 
 def config(rotate_bytes: int = 1 << 30) -> CrawlConfig:
     return CrawlConfig(
-        scope="any", delay=0.0, obey_robots=False, contact="t@t.test", tuning=Tuning(rotate_bytes=rotate_bytes)
+        scope="any",
+        delay=0.0,
+        obey_robots=False,
+        contact="t@t.test",
+        tuning=Tuning(rotate_bytes=rotate_bytes),
     )
 
 
@@ -400,5 +432,3 @@ def test_what_was_never_committed_is_cut_off(half_done: Path, tmp_path: Path) ->
             output.write(b"half a rec")
     (copy / "pages" / "pages-00-00001.jsonl").write_bytes(b"never committed\n")
     goes_on(copy)
-
-

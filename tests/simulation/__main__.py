@@ -61,7 +61,9 @@ def _trace(seed: int, *, storms: bool) -> int:
     for line in cluster.world.trace:
         print(str(line)[:600])
     print(cluster.config)
-    print(f"seed {seed}: {result.broken} (at {result.seconds:.1f} s, step {result.steps}) {result.fingerprint}")
+    print(
+        f"seed {seed}: {result.broken} (at {result.seconds:.1f} s, step {result.steps}) {result.fingerprint}"
+    )
     return 1 if result.broken else 0
 
 

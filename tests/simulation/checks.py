@@ -9,8 +9,9 @@ import json
 from typing import TYPE_CHECKING
 
 from common.outcome import OUTCOMES, State
-from coordinator.shard import Commit, Shard
+from coordinator.shard import Shard
 from coordinator.sink import Recovery
+from coordinator.steps import Commit
 from coordinator.store.kv import Overlay, Store
 from coordinator.store.rows import DoneRow, LeaseRow, as_request, unpack, unpack_request_row
 from tests.simulation.web import DENIED, Exchange
@@ -72,7 +73,9 @@ class Checks:
         if not self._cluster.config.obey_robots or exchange.is_robots:
             return
         if site.robots_arrivals <= site.robots_failures:
-            raise Broken("robots.txt is obeyed", f"{exchange.url} before its robots.txt", self.about(exchange.url))
+            raise Broken(
+                "robots.txt is obeyed", f"{exchange.url} before its robots.txt", self.about(exchange.url)
+            )
         if site.robots is not None and DENIED in exchange.url:
             raise Broken("robots.txt is obeyed", f"{exchange.url} is denied", self.about(exchange.url))
 
@@ -156,7 +159,9 @@ class Checks:
                     request = lease.requests[ordinal]
                     names[seen(request)] = request.url
                     by_key.setdefault(seen(request), (True, []))[1].append(f"lease {lease.id:x}")
-        return {names.get(key, self._cluster.names.get(key, key.hex())): value for key, value in by_key.items()}
+        return {
+            names.get(key, self._cluster.names.get(key, key.hex())): value for key, value in by_key.items()
+        }
 
     # ------------------------------------------------------------------------------------ nothing is counted twice
 
@@ -187,7 +192,9 @@ class Checks:
             url = json.loads(text)["url"]
             if url in lines:
                 raise Broken(
-                    "nothing is counted twice", f"{machine.name}: {url} has two lines in pages", self.about(url)
+                    "nothing is counted twice",
+                    f"{machine.name}: {url} has two lines in pages",
+                    self.about(url),
                 )
             lines.add(url)
 
@@ -202,13 +209,21 @@ class Checks:
                 row = unpack_request_row(packed)
                 if not isinstance(row, DoneRow):
                     url = cluster.names.get(key[3:], key.hex())
-                    raise Broken("it ends when it is done", f"{url} is still open at {machine.name}", self.about(url))
+                    raise Broken(
+                        "it ends when it is done", f"{url} is still open at {machine.name}", self.about(url)
+                    )
                 if row.request.url in found:
-                    raise Broken("nothing is counted twice", f"{row.request.url} at two shards", self.about(row.request.url))
+                    raise Broken(
+                        "nothing is counted twice",
+                        f"{row.request.url} at two shards",
+                        self.about(row.request.url),
+                    )
                 found[row.request.url] = (OUTCOMES[row.facts.outcome].state, row)
             for key, packed in machine.store.scan(b"l", b"m", EVERYTHING):
                 lease = LeaseRow(*unpack(packed))
-                raise Broken("it ends when it is done", f"lease {key[1:].hex()} of {lease.host} is still open")
+                raise Broken(
+                    "it ends when it is done", f"lease {key[1:].hex()} of {lease.host} is still open"
+                )
             self._files(machine)
         truth = cluster.truth
         for url, state in truth.items():
@@ -216,7 +231,9 @@ class Checks:
                 raise Broken("nothing is lost", f"{url} was never admitted", self.about(url))
             if found[url][0] is not state:
                 outcome = OUTCOMES[found[url][1].facts.outcome]
-                raise Broken("outcomes are true", f"{url} is {found[url][0]} ({outcome}), not {state}", self.about(url))
+                raise Broken(
+                    "outcomes are true", f"{url} is {found[url][0]} ({outcome}), not {state}", self.about(url)
+                )
         for url in found:
             if url not in truth:
                 raise Broken("nothing is invented", f"{url} was admitted", self.about(url))
@@ -232,15 +249,21 @@ class Checks:
             url = row.request.url
             file, offset, length = row.line
             if json.loads(files[file][offset : offset + length])["url"] != url:
-                raise Broken("rows and files agree", f"the line of {url} is not at {row.line}", self.about(url))
+                raise Broken(
+                    "rows and files agree", f"the line of {url} is not at {row.line}", self.about(url)
+                )
             if row.warc is not None and row.record == "response":
                 file, offset, length = row.warc
                 record = files[file][offset : offset + length]
                 if not record.startswith(f"response {url} ".encode()):
-                    raise Broken("rows and files agree", f"the record of {url} is not at {row.warc}", self.about(url))
+                    raise Broken(
+                        "rows and files agree", f"the record of {url} is not at {row.warc}", self.about(url)
+                    )
         lines = sum(content.count(b"\n") for name, content in files.items() if name.startswith("pages/"))
         if lines != rows:
-            raise Broken("one line a request", f"{machine.name}: {lines} lines for {rows} requests", (machine.name,))
+            raise Broken(
+                "one line a request", f"{machine.name}: {lines} lines for {rows} requests", (machine.name,)
+            )
 
     def about(self, url: str) -> tuple[str, ...]:
         """Words for the story of a URL: itself, and the leases that held it."""

@@ -35,7 +35,7 @@ SLOW_HANDSHAKES = (0.05, 3.0, 8.0)
 COMMIT_SECONDS = ((0.0,), (0.0, 0.02, 0.3), (0.3, 2.0))
 """Seconds of each step of a commit; the disk is quick, ordinary, or on its last legs."""
 
-PATIENCE = 3000.0
+PATIENCE = 5000.0
 """Virtual seconds after the storm; the longest back-off of an honest crawl here is some minutes."""
 
 LINES_TOLD = 120
@@ -81,6 +81,7 @@ class Cluster:
         self.fingerprint_seed = random.getrandbits(64)
         self.rotate_bytes = random.choice((2000, 1 << 30))
         self.commit_interval = random.choice((0.0, 0.02, 0.5))
+        self.control_lateness = random.choice((0.0, 1.0, 3.0, 3.0))
         self.slow_pages = random.choice((0.0, 0.05, 0.3))
         self.handshakes = random.choice((HANDSHAKES, SLOW_HANDSHAKES))
         self.commit_seconds = random.choice(COMMIT_SECONDS)
@@ -156,7 +157,12 @@ class Cluster:
         """A process sends to a shard."""
         machine = self.shards[shard]
         self.network.send(
-            process.machine.name, machine.name, message, body, machine.receive, f"{process.name} to {machine.name}"
+            process.machine.name,
+            machine.name,
+            message,
+            body,
+            machine.receive,
+            f"{process.name} to {machine.name}",
         )
 
     def to_worker(self, shard: ShardMachine, message: m.ToWorker) -> None:
@@ -178,7 +184,9 @@ class Cluster:
         if process is not None and not process.dead:
             process.receive(shard, frames)
 
-    def between(self, source: str, target: str, message: m.Between, receive: Callable[[list[bytes]], None]) -> None:
+    def between(
+        self, source: str, target: str, message: m.Between, receive: Callable[[list[bytes]], None]
+    ) -> None:
         """Control and a shard talk: over the network, or within one process when there is one shard."""
         if len(self.shards) > 1:
             self.network.send(source, target, message, b"", receive)
@@ -359,8 +367,12 @@ class Cluster:
         left.append(f"control {crawl and crawl.stage} reports {crawl and crawl.reports}")
         for machine in self.machines:
             agent = machine.process and machine.process.agent
-            left.append(f"{machine.name} visits {agent and list(agent._visits.values())} owed {agent and len(agent._owed)}")
-        return Broken("it is never stuck", f"{self.world.steps} steps, {self.world.now:.0f} s; " + "; ".join(left))
+            left.append(
+                f"{machine.name} visits {agent and list(agent._visits.values())} owed {agent and len(agent._owed)}"
+            )
+        return Broken(
+            "it is never stuck", f"{self.world.steps} steps, {self.world.now:.0f} s; " + "; ".join(left)
+        )
 
 
 def run(seed: int, parts: Parts | None = None, *, storms: bool = True) -> Result:

@@ -14,7 +14,7 @@ from common.messages import Flag, Phase, Request
 from common.url import host_key, slot
 from coordinator import crawl as core
 from coordinator.crawl import Crawl, Stage
-from coordinator.shard import Seeded, Seeds
+from coordinator.steps import Seeded, Seeds
 from tests.simulation.shards import ShardMachine
 from tests.simulation.world import Plan
 
@@ -126,7 +126,9 @@ class ControlMachine:
             return
         for shard, seeds in self._open.values():
             machine = self.cluster.shards[shard]
-            self._world.after(self.cluster.inside(), lambda machine=machine, seeds=seeds: machine.seeds(seeds))
+            self._world.after(
+                self.cluster.inside(), lambda machine=machine, seeds=seeds: machine.seeds(seeds)
+            )
         self._world.after(SEND_SEEDS_AGAIN, lambda: self._send_seeds(life))
 
     def _steer(self, shard: ShardMachine) -> None:
@@ -154,7 +156,10 @@ class ControlMachine:
         at = self.crawl.next_wakeup()
         if at is not None:
             life = self._life
-            self._alarm = self._world.at(at - self._offset, lambda: self._tick(life))
+            late = self.cluster.control_lateness
+            self._alarm = self._world.at(
+                max(at - self._offset, self._world.now + late), lambda: self._tick(life)
+            )
 
     def _tick(self, life: int) -> None:
         if life == self._life and self.crawl is not None:

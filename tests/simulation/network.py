@@ -52,7 +52,9 @@ class Network:
         self.lost = 0
         self.doubled = 0
 
-    def send(self, source: str, target: str, message: m.Message, body: bytes, receive: Receive, to: str = "") -> None:
+    def send(
+        self, source: str, target: str, message: m.Message, body: bytes, receive: Receive, to: str = ""
+    ) -> None:
         """Give a message to the network. `to`: who it is for, where the machine's name does not say it."""
         header = wire.encode(message)
         frames = [header, body] if body else [header]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
 from coordinator.crawl import Crawl
 from coordinator.outputs import OutputBatch
-from coordinator.shard import Instruction, Shard
+from coordinator.shard import Shard
 from coordinator.sink import Recovery
+from coordinator.steps import Instruction
 from tests.support.disk import CrashableFiles, CrashableStore
 from worker.agent import Agent
 

@@ -14,7 +14,8 @@ from common.errors import DiskFull
 from common.messages import FROM_WORKER, Phase
 from common.scope import Scope
 from coordinator.outputs import Outputs
-from coordinator.shard import (
+from coordinator.shard import Shard
+from coordinator.steps import (
     Asked,
     Commit,
     DropPieces,
@@ -26,7 +27,6 @@ from coordinator.shard import (
     Seeded,
     Seeds,
     Send,
-    Shard,
     Steered,
     Tell,
     Tick,
@@ -35,7 +35,7 @@ from coordinator.store.kv import Overlay
 from coordinator.store.rows import meta_row, pack, unpack
 from coordinator.store.sites import StoredSites
 from tests.simulation.world import Plan
-from tests.support.disk import Crashed, CrashableFiles, CrashableStore, Fault, Faults
+from tests.support.disk import CrashableFiles, CrashableStore, Crashed, Fault, Faults
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -199,7 +199,9 @@ class ShardMachine:
         at = core.next_wakeup()
         if at is not None:
             soonest = self._world.now + 1e-6
-            self._alarm = self._world.at(max(soonest, at - self._offset), lambda: self._in_life(life, self._ring))
+            self._alarm = self._world.at(
+                max(soonest, at - self._offset), lambda: self._in_life(life, self._ring)
+            )
 
     def _ring(self) -> None:
         self._alarm = None
@@ -225,16 +227,22 @@ class ShardMachine:
         )
 
     def _write(self, core: Shard, commit: Commit) -> None:
-        if commit.outputs.appends and not self._try(lambda: self.cluster.parts.write_outputs(self.files, commit.outputs)):
+        if commit.outputs.appends and not self._try(
+            lambda: self.cluster.parts.write_outputs(self.files, commit.outputs)
+        ):
             if self.core is core:
-                self._world.after(1.0, lambda life=self._life: self._in_life(life, lambda: self._write(core, commit)))
+                self._world.after(
+                    1.0, lambda life=self._life: self._in_life(life, lambda: self._write(core, commit))
+                )
             return
         self._next(lambda: self._write_rows(core, commit))
 
     def _write_rows(self, core: Shard, commit: Commit) -> None:
         if commit.rows and not self._try(lambda: self.cluster.parts.write_rows(self.store, commit.rows)):
             if self.core is core:
-                self._world.after(1.0, lambda life=self._life: self._in_life(life, lambda: self._write_rows(core, commit)))
+                self._world.after(
+                    1.0, lambda life=self._life: self._in_life(life, lambda: self._write_rows(core, commit))
+                )
             return
         self._next(lambda: self._committed(core, commit))
 
@@ -270,7 +278,9 @@ class ShardMachine:
                 case Seeded():
                     self.cluster.control.seeded(self, instruction)
                 case KeepPiece(key, index, body):
-                    if not self._try(lambda key=key, index=index, body=body: self.files.keep(key, index, body)):
+                    if not self._try(
+                        lambda key=key, index=index, body=body: self.files.keep(key, index, body)
+                    ):
                         return
                 case DropPieces(key):
                     self.files.drop(key)

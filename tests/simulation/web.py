@@ -109,7 +109,9 @@ class Web:
         self.log.setdefault(host, []).append(exchange)
         return exchange
 
-    def truth(self, seeds: tuple[CanonicalURL, ...], *, obey: bool, wanted: Callable[[str], bool]) -> dict[str, State]:
+    def truth(
+        self, seeds: tuple[CanonicalURL, ...], *, obey: bool, wanted: Callable[[str], bool]
+    ) -> dict[str, State]:
         """Every request that a crawl from these seeds has to admit, with the state in which it has to end."""
         states: dict[str, State] = {}
         open_ = deque(seeds)
@@ -119,9 +121,7 @@ class Web:
                 continue
             site, page = self.site(url), self.page(url)
             found: list[CanonicalURL] = []
-            if site.dead is not None:
-                states[url] = State.FAILED
-            elif obey and site.robots_failures >= 5:
+            if site.dead is not None or (obey and site.robots_failures >= 5):
                 states[url] = State.FAILED
             elif obey and site.robots is not None and DENIED in url:
                 states[url] = State.EXCLUDED
@@ -144,7 +144,9 @@ def make_chain(hosts: tuple[str, ...], length: int) -> tuple[Web, tuple[Canonica
     return web, (urls[0],)
 
 
-def make_web(random: Random, *, hosts: int, pages: int, retries: int, big: bool) -> tuple[Web, tuple[CanonicalURL, ...]]:
+def make_web(
+    random: Random, *, hosts: int, pages: int, retries: int, big: bool
+) -> tuple[Web, tuple[CanonicalURL, ...]]:
     """A random web, and the seeds to crawl it from."""
     web = Web()
     names = [f"h{number}.test" for number in range(hosts)]
@@ -158,7 +160,7 @@ def make_web(random: Random, *, hosts: int, pages: int, retries: int, big: bool)
             folder = DENIED if random.random() < 0.1 else f"/{UNWANTED}/" if random.random() < 0.05 else "/"
             urls.append(CanonicalURL(random.choice(places[name]) + f"{folder}p{number}"))
     urls = list(dict.fromkeys(urls))
-    troubles = {name: 4 for name in names}
+    troubles = dict.fromkeys(names, 4)
     for url in urls:
         web.add(_page(random, url, urls, retries, troubles))
     if big:
@@ -175,7 +177,9 @@ def make_web(random: Random, *, hosts: int, pages: int, retries: int, big: bool)
     return web, seeds
 
 
-def _page(random: Random, url: CanonicalURL, urls: list[CanonicalURL], retries: int, troubles: dict[str, int]) -> Page:
+def _page(
+    random: Random, url: CanonicalURL, urls: list[CanonicalURL], retries: int, troubles: dict[str, int]
+) -> Page:
     kind = random.random()
     page = Page(url, 200, seconds=random.choice((0.01, 0.1, 0.5, 3.0)))
     if kind < 0.07:

@@ -16,15 +16,16 @@ from common.config import CrawlConfig
 from common.messages import Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
-from common.url import CanonicalURL, fingerprint
+from common.url import fingerprint
 from tests.simulation.web import DENIED, Exchange, Page
 from tests.simulation.world import Plan
-from worker import agent as core
+from worker import steps as core
 from worker.agent import Agent
 from worker.visit import Fetch, FetchRobots
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
+
 
 @dataclass(eq=False, slots=True)
 class Task:
@@ -39,7 +40,9 @@ class Task:
 class Process:
     """One start of a worker process."""
 
-    def __init__(self, machine: Machine, session: bytes, replaces: tuple[bytes, ...], agent: type[Agent]) -> None:
+    def __init__(
+        self, machine: Machine, session: bytes, replaces: tuple[bytes, ...], agent: type[Agent]
+    ) -> None:
         self.machine = machine
         self.session = session
         self.name = f"{machine.name}/{session.hex()[:6]}"
@@ -186,7 +189,9 @@ class Process:
     # ------------------------------------------------------------------------------------------------- fetching
 
     def _connect(self, task: Task) -> None:
-        task.plan = self._later(self._world.random.choice(self._cluster.handshakes), lambda: self._write(task))
+        task.plan = self._later(
+            self._world.random.choice(self._cluster.handshakes), lambda: self._write(task)
+        )
 
     def _write(self, task: Task) -> None:
         if task.gone:
@@ -222,7 +227,7 @@ class Process:
         exchange = self._cluster.web.arrive(url, self.name, self._world.now, is_robots=is_robots)
         self._world.tell(self.name, "fetches", f"{url} in {m.lease_name(m.LeaseId(task.step.lease))}")
         self._cluster.checks.arrival(exchange)
-        visit = self.agent._visits.get(task.step.lease)  # noqa: SLF001  # the shell's own knowledge is too coarse
+        visit = self.agent._visits.get(task.step.lease)  # the shell's own knowledge is too coarse
         if visit is not None:
             exchange.lost = lambda: self.frozen and visit.deadline <= self.clock()
         return exchange
@@ -329,7 +334,9 @@ class Process:
     ) -> None:
         record = b"" if status is None else f"response {step.authority}/robots.txt {status}\n".encode()
         self._handle(
-            core.RobotsFetched(step.lease, step.authority, word, status, None, text, record, 0, self.clock(), sent)
+            core.RobotsFetched(
+                step.lease, step.authority, word, status, None, text, record, 0, self.clock(), sent
+            )
         )
 
 

@@ -100,7 +100,15 @@ class Cluster:
         config.write_text(f"[tuning]\nlease_ttl = {lease_ttl}\nheartbeat = {heartbeat}\n")
         self._crawl = [site.url(*start), "--out", str(self.out), "--config", str(config), "--scope", "any"]
         self._crawl += ["--hosts-file", str(hosts), "--allow-private", "--delay", str(delay), "--no-progress"]
-        self._crawl += ["--contact", "tests@shoal.test", "--http", "127.0.0.1:0", "--min-free", "1MiB", *options]
+        self._crawl += [
+            "--contact",
+            "tests@shoal.test",
+            "--http",
+            "127.0.0.1:0",
+            "--min-free",
+            "1MiB",
+            *options,
+        ]
         self._children: list[subprocess.Popen[str]] = []
         self._frozen: set[int] = set()
         self.port = free_pair()
@@ -122,7 +130,9 @@ class Cluster:
 
     def coordinate(self, command: str = "start", *, procs: int = 2) -> subprocess.Popen[str]:
         """Start `coord start` (on this cluster's port) or `coord crawl`; the same again goes on."""
-        place = ["--procs", str(procs)] if command == "crawl" else ["--listen", f"tcp://127.0.0.1:{self.port}"]
+        place = (
+            ["--procs", str(procs)] if command == "crawl" else ["--listen", f"tcp://127.0.0.1:{self.port}"]
+        )
         self.coordinator = self._run(ROOT / "coordinator" / "__main__.py", command, *self._crawl, *place)
         return self.coordinator
 

@@ -68,12 +68,21 @@ class Faults:
                 waiting = self._rng.sample(self._faults, len(self._faults))
             fault = waiting.pop()
             before = self._cluster.lines()
-            until(lambda low=before: self._cluster.lines() > low, "the crawl gets on\n" + self.told(), 60)
+            until(
+                lambda low=before: self._is_over or self._cluster.lines() > low,
+                f"it gets on\n{self.told()}",
+                60,
+            )
             let_pass(self._rng.uniform(0.0, 0.7))
-            if (lines := self._cluster.lines()) >= pages:
+            if self._is_over or (lines := self._cluster.lines()) >= pages:
                 return
             self.story.append(f"at {lines} lines: {fault.__name__}")
             fault()
+
+    @property
+    def _is_over(self) -> bool:
+        """The crawl came to its end in the middle of a fault."""
+        return self._cluster.coordinator is not None and self._cluster.coordinator.poll() is not None
 
     def told(self) -> str:
         """The story so far, and what the processes said."""

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -214,3 +215,13 @@ class Terminal:
         except TimeoutError:
             pass
         return self.processes()
+
+
+def apart(site: Site, host: str, *, lanes: int = 1, but: frozenset[str] = frozenset()) -> float:
+    """The least seconds from the arrival of one fetch of a host to that of the next in its lane; infinite without two.
+
+    Exact however busy the machine is: a fetch ends for its client after it arrived here, and the site's wait after
+    that; the next one is told late at worst. `but`: targets left out.
+    """
+    arrived = sorted(hit.arrived for hit in site.log if hit.host == host and hit.target not in but)
+    return min((late - early for early, late in zip(arrived, arrived[lanes:], strict=False)), default=inf)

@@ -16,11 +16,9 @@ from common.scope import HeldSites, Scope
 from common.tuning import Tuning
 from common.url import CanonicalURL, fingerprint, host_key, slot
 from common.wire import pack
-from worker.agent import (
-    DRAIN_SECONDS,
-    SEND_AGAIN_AFTER,
+from worker.agent import DRAIN_SECONDS, SEND_AGAIN_AFTER, Agent
+from worker.steps import (
     Abort,
-    Agent,
     Arrived,
     Configure,
     Connect,
@@ -255,7 +253,9 @@ def test_after_the_welcome_it_connects_to_every_shard_and_tells_its_credit_at_on
 
 def test_who_is_denied_leaves_and_says_why() -> None:
     desk = Desk(greet=False)
-    assert desk.arrive(m.Denied(ME, 1, "another version", True)) == [Exit(finished=False, reason="another version")]
+    assert desk.arrive(m.Denied(ME, 1, "another version", True)) == [
+        Exit(finished=False, reason="another version")
+    ]
 
 
 def test_a_message_for_another_session_is_ignored(desk: Desk) -> None:

@@ -39,7 +39,12 @@ ONLY_IN = {
     "pickle": set[str](),
 }
 
-DISTRIBUTIONS = {"zmq": "pyzmq", "cchardet": "faust-cchardet", "compression": "backports-zstd", "backports": "backports-zstd"}
+DISTRIBUTIONS = {
+    "zmq": "pyzmq",
+    "cchardet": "faust-cchardet",
+    "compression": "backports-zstd",
+    "backports": "backports-zstd",
+}
 """Import names that are not those of the distribution to install."""
 
 PURE = (
@@ -51,11 +56,17 @@ PURE = (
     "coordinator/frontier.py",
     "coordinator/hostqueue.py",
     "coordinator/leases.py",
+    "coordinator/outputs.py",
+    "coordinator/shard.py",
+    "coordinator/steps.py",
     "coordinator/policy.py",
     "worker/agent.py",
     "worker/outcome.py",
     "worker/parse.py",
     "worker/robots.py",
+    "worker/sent.py",
+    "worker/steps.py",
+    "worker/visit.py",
 )
 """Cores: time comes in as `now`, randomness as a `random.Random`, instructions go out."""
 

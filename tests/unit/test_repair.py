@@ -16,8 +16,9 @@ from common.scope import Scope
 from common.url import CanonicalURL, host_key, slot
 from coordinator.outputs import Outputs
 from coordinator.repair import repair
-from coordinator.shard import Commit, Received, Seeds, Send, Shard, Tick
+from coordinator.shard import Shard
 from coordinator.sink import FileSink, recover
+from coordinator.steps import Commit, Received, Seeds, Send, Tick
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import OpenRow, request_row, unpack, unpack_request_row
 from tests.support.disk import CrashableStore

@@ -17,7 +17,8 @@ from common.url import CanonicalURL, canonical, host_key, slot
 from coordinator import policy
 from coordinator.frontier import CHARGED
 from coordinator.outputs import Outputs
-from coordinator.shard import (
+from coordinator.shard import Shard
+from coordinator.steps import (
     Asked,
     Commit,
     DropPieces,
@@ -29,7 +30,6 @@ from coordinator.shard import (
     Seeded,
     Seeds,
     Send,
-    Shard,
     Steered,
     Tell,
     Tick,
@@ -1393,7 +1393,8 @@ def test_the_ends_of_output_files_are_committed_with_their_rows(bench: Bench) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "http:/", "http:///", "http://h", "http://a b/", "ftp://h/", "http://h/#f", "http://\u00e9/"]
+    "text",
+    ["", "x", "http:/", "http:///", "http://h", "http://a b/", "ftp://h/", "http://h/#f", "http://\u00e9/"],
 )
 def test_a_link_that_is_no_canonical_url_is_counted_and_harms_nobody(bench: Bench, text: str) -> None:
     bench.hello()

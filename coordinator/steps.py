@@ -1,0 +1,123 @@
+"""What goes into a shard's core and what comes out: its events, its instructions, and what it commits together.
+
+Frozen values without behaviour. shard.py takes the events and gives the instructions; server.py makes the ones and
+carries out the others; the simulation does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from common import messages as m
+from common.messages import Phase, Request
+from coordinator.outputs import OutputBatch
+
+# ---------------------------------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A decoded message of a worker; `body` is its second frame."""
+
+    message: m.FromWorker
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Requests from outside, each with the entry that it gives the scope (None: none). Answered by Seeded."""
+
+    number: int
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A message of control; answered by Tell."""
+
+    message: m.Poll | m.Close | m.Cap
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """The crawl's phase changed."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; nothing else."""
+
+
+Event = Received | Seeds | Asked | Steered | Tick
+
+# ----------------------------------------------------------------------------------------------- instructions
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to a worker; `data`: over the data socket."""
+
+    message: m.ToWorker
+    data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a message to control."""
+
+    message: m.Report | m.Closed | m.CapSet
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """The seeds with this number are durable. `fresh`: for each, whether it was new."""
+
+    number: int
+    fresh: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPiece:
+    """Keep a piece of a big body until its page comes."""
+
+    key: str
+    index: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropPieces:
+    """The pieces kept under this key will not be needed any more."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something for the log; `event` and what belongs to it."""
+
+    event: str
+    facts: tuple[tuple[str, object], ...]
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Something that people should hear at once."""
+
+    text: str
+
+
+Instruction = Send | Tell | Seeded | KeepPiece | DropPieces | Note | Say
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What is made durable together: first the outputs, then the rows, then `instructions` leave."""
+
+    rows: Mapping[bytes, bytes | None]
+    outputs: OutputBatch
+    instructions: tuple[Instruction, ...]
