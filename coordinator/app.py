@@ -21,7 +21,7 @@ from typing import Any
 from common import clock
 from common.config import CrawlConfig, version
 from common.endpoints import endpoints, is_loopback, parse
-from common.errors import ShoalError, StorageError, UsageError
+from common.errors import BadURL, ShoalError, StorageError, UsageError
 from common.log import get_logger
 from common.memory import keep_freed_memory
 from common.messages import HEAD, Closed, Phase
@@ -33,6 +33,7 @@ from coordinator import status as st
 from coordinator.control import ControlServer, new_token
 from coordinator.crawl import Crawl, Stage
 from coordinator.directory import Running
+from coordinator.explain import never_admitted
 from coordinator.intake import Intake
 from coordinator.local import LocalWorkers
 from coordinator.opening import open_shard
@@ -461,8 +462,13 @@ class Coordinator:
         self._set_phase()
 
     async def why(self, url: str) -> dict[str, Any] | None:
-        """What is known of a URL."""
-        return self._server.core.explain(url, clock.now(), clock.wall())
+        """What is known of a URL; of one that was never admitted, which rule refuses it."""
+        core = self._server.core
+        try:
+            known = core.explain(url, clock.now(), clock.wall())
+        except BadURL:
+            known = None
+        return known if known is not None else never_admitted(url, core.scope, self._config)
 
 
 def reachable_hosts(host: str, advertise: str | None) -> list[str]:

@@ -13,6 +13,7 @@ import click
 from common.commandline import Group, run
 from common.config import version
 from coordinator.commands.files import init, key
+from coordinator.commands.inspect import audit, tail, why
 from coordinator.commands.start import crawl, start
 from coordinator.commands.steer import add, pause, resume, stop
 from coordinator.commands.watch import status
@@ -38,5 +39,5 @@ def coord() -> None:
     """
 
 
-for _command in (crawl, start, status, stop, pause, resume, add, init, key):
+for _command in (crawl, start, status, stop, pause, resume, add, why, audit, tail, init, key):
     coord.add_command(_command)

@@ -2,7 +2,7 @@
 it.
 
     GET  /api/v1/status              what `coord status --json` prints
-    GET  /api/v1/why?url=URL         what became of a URL; 404: never met
+    GET  /api/v1/why?url=URL         what became of a URL; never met: which rule refuses it
     POST /api/v1/stop                {"now": false}
     POST /api/v1/pause               {}
     POST /api/v1/resume              {}
@@ -67,7 +67,7 @@ class Steering(Protocol):
     async def resume(self) -> None: ...
 
     async def why(self, url: str) -> dict[str, Any] | None:
-        """All that is known of a URL; None if it was never met. Raises `UsageError` for what is no URL."""
+        """All that is known of a URL, met or not. None: nothing can be said of it (404)."""
 
 
 def new_token() -> str:

@@ -64,6 +64,14 @@ HEADS = 400_000
 """Requests in memory over all heads; about 0.5 KiB each."""
 
 
+def key_of(url: str, form: Form | None, seed: int) -> bytes:
+    """The 16 bytes of a request in a crawl whose fingerprints have this seed."""
+    if form is None:
+        return fingerprint(CanonicalURL(url), seed)
+    digest = None if form.body is None else sha1(form.body, usedforsecurity=False).digest()
+    return request_key(form.method, CanonicalURL(url), digest, form.round, form.serial, seed)
+
+
 class Frontier:
     """All requests of one shard that are known and not done."""
 
@@ -110,10 +118,7 @@ class Frontier:
 
     def key_of(self, url: str, form: Form | None) -> bytes:
         """The request's 16 bytes."""
-        if form is None:
-            return fingerprint(CanonicalURL(url), self._seed)
-        digest = None if form.body is None else sha1(form.body, usedforsecurity=False).digest()
-        return request_key(form.method, CanonicalURL(url), digest, form.round, form.serial, self._seed)
+        return key_of(url, form, self._seed)
 
     def admit(self, request: Request, now: float, wall: float) -> bool:
         """Queue a request if it is new; True if it was. A known one that still waits takes the smaller depth."""

@@ -101,7 +101,7 @@ class Intake:
         under_way: list[asyncio.Task[None]] = []
         try:
             path = self._folder / f"seeds-{self._serial():05d}.jsonl"
-            with path.open("a", encoding="utf-8") as told:  # noqa: ASYNC230  a local file, once a source
+            with path.open("a", encoding="utf-8") as told:
                 async with asyncio.TaskGroup() as group:
                     while batch := await loop.run_in_executor(self._thread, _next, seeds):
                         if len(under_way) >= UNDER_WAY:

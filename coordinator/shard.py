@@ -14,8 +14,7 @@ by a new lease; nothing is admitted while `closed`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from common import messages as m
@@ -23,15 +22,15 @@ from common.config import CrawlConfig
 from common.messages import Flag, LeaseId, Phase, Request, SessionId, lease_epoch, lease_id
 from common.outcome import OUTCOMES, Outcome, State
 from common.scope import Scope
-from common.url import CanonicalURL, authority, canonical, has_canonical_shape, host_key, slot
-from common.warc import warc_date
+from common.url import CanonicalURL, authority, has_canonical_shape, host_key, slot
 from common.wire import pack as pack_wire
 from coordinator import policy
+from coordinator.explain import explain
 from coordinator.fleet import Fleet, WorkerSession
 from coordinator.frontier import CHARGED, Frontier
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import Leases, OpenLease
-from coordinator.ledger import GAVE_A_PAGE, Identifier, Ledger, page_line
+from coordinator.ledger import GAVE_A_PAGE, Identifier, Ledger
 from coordinator.outputs import Chunk, Outputs
 from coordinator.steps import (
     Asked,
@@ -52,7 +51,6 @@ from coordinator.steps import (
 )
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
-    DoneRow,
     LeaseRow,
     RobotsRow,
     as_request,
@@ -487,6 +485,7 @@ class Shard:
             self.frontier.put_off(host, again, tries, wall + decision.retry_in, now)
             return
         host.finished += 1
+        self.frontier.touch(host)  # its row counts the ends that are committed with it, no fewer
         if request.flags & Flag.SEED and outcome in GAVE_A_PAGE:
             self.ledger.counts.seeds_ok += 1
         self.ledger.end(
@@ -575,13 +574,9 @@ class Shard:
         if verdict not in ("rules", "allow"):
             tries = (known.tries if known is not None else 0) + 1
             wait = self._robots_wait(verdict, tries)
+            answered = verdict == Outcome.ROBOTS_UNREACHABLE and robots.status is not None
             bare = all(each.flags & Flag.BARE for each in lease.undone())
-            if (
-                bare
-                and robots.status is None
-                and verdict in NO_HTTPS
-                and robots.authority.startswith("https:")
-            ):
+            if bare and verdict in NO_HTTPS and not answered:
                 wait = None  # so that their http address is tried next, not after a minute or an hour
             if wait is not None:
                 verdict = "retry"
@@ -923,41 +918,21 @@ class Shard:
                 self._note("worker.silent", host=session.host, pid=session.pid)
 
     def explain(self, text: str, now: float, wall: float) -> dict[str, Any] | None:
-        """What is known of the plain GET of a URL, for `coord why`; None: it was never admitted.
+        """What is known of a URL, for `coord why`; None: it was never admitted. Raises BadURL: it is none."""
 
-        Raises BadURL for a text that is no URL.
-        """
-        url = canonical(text)
-        name = host_key(url)
-        packed = self._rows.get(request_row(slot(name), self.frontier.key_of(url, self._form)))
-        if packed is None:
-            return None
-        host = self.frontier.host(name, now, wall)
-        row = unpack_request_row(packed)
-        if isinstance(row, DoneRow):
-            told = json.loads(page_line(row))
-            return {"state": row.outcome.state.value, **told, "tries": _told(row.tries)}
-        lent = any(
-            lease.requests[ordinal].url == url
-            for lease in self.leases
-            if lease.host == host.key
-            for ordinal in lease.open
-        )
-        return {
-            "state": (State.LEASED if lent else State.QUEUED).value,
-            "url": url,
-            "depth": row.place.depth,
-            "tries": _told(row.tries),
-            "due_in_seconds": None if lent else max(0.0, host.due() - now),
-            "queued_before_it": host.queued,
-        }
+        def lent(name: str) -> Iterator[tuple[LeaseId, Request]]:
+            for lease in self.leases:
+                if lease.host == name:
+                    for ordinal in lease.open:
+                        yield lease.id, lease.requests[ordinal]
+
+        def due_in(name: str) -> float:
+            return self.frontier.host(name, now, wall).due() - now
+
+        return explain(self._rows, text, seed=self._seed, form=self._form, wall=wall, lent=lent, due_in=due_in)
 
     def _note(self, event: str, level: str = "info", **facts: object) -> None:
         self._now_out.append(Note(event, tuple(facts.items()), level))
-
-
-def _told(tries: tuple[tuple[int, float], ...]) -> list[dict[str, str]]:
-    return [{"outcome": OUTCOMES[code].value, "at": warc_date(at)} for code, at in tries]
 
 
 def tries_in(packed: bytes) -> tuple[tuple[int, float], ...]:

@@ -14,6 +14,7 @@ from coordinator import status as st
 from coordinator.hostqueue import Where
 from coordinator.intake import Tally
 from coordinator.server import ShardServer
+from coordinator.shard import NO_HTTPS
 from coordinator.sink import room
 
 READY_COUNTED = 10_000
@@ -171,11 +172,15 @@ class Watch:
         return None if due is None else max(0.0, due - now)
 
     def _seed_ends(self, first: Sequence[str]) -> tuple[st.SeedEnd, ...]:
-        """How the first seeds ended, following their redirects: why no seed gave a page."""
+        """How the first seeds ended; of a bare host its http address, where that was tried: why none gave a page."""
         ends = []
         for url in first:
             try:
                 told = self._server.core.explain(url, clock.now(), clock.wall())
+                if told is not None and url.startswith("https:") and told.get("outcome") in NO_HTTPS:
+                    plain = "http:" + url.removeprefix("https:")
+                    if (by_http := self._server.core.explain(plain, clock.now(), clock.wall())) is not None:
+                        url, told = plain, by_http
             except StorageError:
                 break  # the disk failed, which is what the last screen is about
             if told is not None:

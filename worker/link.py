@@ -33,6 +33,9 @@ GATHER_SECONDS = 0.005
 GATHERED_MOST = 64
 """Messages that are gathered at most, a megabyte or so."""
 
+TOLD_FIRST, TOLD_EVERY = 5, 1000
+"""Broken messages that are logged: whoever speaks something else than ZeroMQ sends dozens a second."""
+
 FAILURES_TOLD = 3
 """Handshakes broken off one after another before we say that the key is wrong."""
 
@@ -160,7 +163,8 @@ class Link:
                 message, _ = wire.decode(frames, TO_WORKER)
             except ProtocolError as error:
                 self.broken += 1
-                log.warning("protocol.broken", shard=shard, error=str(error))
+                if self.broken <= TOLD_FIRST or self.broken % TOLD_EVERY == 0:
+                    log.warning("protocol.broken", shard=shard, error=str(error), times=self.broken)
                 continue
             self._arrived(shard, message)  # type: ignore[arg-type]  # decode gives one of TO_WORKER
             if (shard, data) not in self._sockets:

@@ -67,8 +67,8 @@ class RocksStore:
         """The row, or None. 2 µs where memory has it or the filters deny it, else a read of the disk."""
         try:
             row: bytes | None = self._get(key)
-        except Exception as error:  # noqa: BLE001  (rocksdict has nothing narrower; `_told` lets others pass)
-            raise _told(error, self._path) from None
+        except Exception as error:  # noqa: BLE001  (rocksdict has nothing narrower; `in_our_words` lets others pass)
+            raise in_our_words(error, self._path) from None
         return row
 
     def scan(self, start: bytes, stop: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -93,7 +93,7 @@ class RocksStore:
                 advance()
             rows.status()  # raises when it was not the end that made it invalid
         except Exception as error:  # noqa: BLE001  (as in `get`)
-            raise _told(error, self._path) from None
+            raise in_our_words(error, self._path) from None
         return found
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
@@ -156,9 +156,9 @@ class RocksStore:
 
     def _open(self) -> None:
         try:
-            self._db = Rdict(str(self._path), _options(self._memory_bytes))
+            self._db = Rdict(str(self._path), tuned(self._memory_bytes))
         except Exception as error:  # noqa: BLE001  (as in `get`)
-            raise _told(error, self._path) from None
+            raise in_our_words(error, self._path) from None
         self._get = self._db.get
 
     def _reopen(self) -> None:
@@ -167,7 +167,7 @@ class RocksStore:
         self._full = False
 
     def _refused(self, error: Exception) -> Exception:
-        told = _told(error, self._path)
+        told = in_our_words(error, self._path)
         self._full = isinstance(told, DiskFull)
         return told
 
@@ -191,7 +191,7 @@ def open(path: str | os.PathLike[str], memory_bytes: int = MEMORY_BYTES) -> Rock
     return RocksStore(folder, max(memory_bytes, _LEAST_MEMORY))
 
 
-def _options(memory_bytes: int) -> Options:
+def tuned(memory_bytes: int) -> Options:
     # Two buffers, one filling while the other is written out. 32 MiB each is where measured CPU a row stops
     # falling.
     buffer_bytes = min(max(memory_bytes // 8, 4 * _MIB), 32 * _MIB)
@@ -240,7 +240,7 @@ def _options(memory_bytes: int) -> Options:
     return options
 
 
-def _told(error: Exception, path: Path) -> Exception:
+def in_our_words(error: Exception, path: Path) -> Exception:
     """The error in our words; what is not rocksdict's stays as it is."""
     if type(error) is not Exception and not isinstance(error, DbClosedError):
         return error

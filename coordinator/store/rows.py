@@ -193,6 +193,18 @@ def wait_due(key: bytes) -> float:
     return due_ms / 1000
 
 
+def wait_seq(key: bytes) -> int:
+    """The number that ends a waiting request's key; its row's place has the same."""
+    seq: int
+    _due_ms, seq = _WAIT_TAIL.unpack(key[-_WAIT_TAIL.size :])
+    return seq
+
+
+def host_of(key: bytes) -> bytes:
+    """Slot and host as they stand in the key of a queued or waiting request: what follows `h` in its host's row."""
+    return key[1 : -1 - (_QUEUE_TAIL_BYTES if key[:1] == b"q" else _WAIT_TAIL.size)]
+
+
 def after(prefix: bytes) -> bytes:
     """The first key that no longer begins with `prefix` (which does not end in 0xFF)."""
     return prefix[:-1] + bytes([prefix[-1] + 1])

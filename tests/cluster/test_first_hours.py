@@ -254,8 +254,8 @@ def test_an_identical_payload_becomes_a_revisit(tour: Tour) -> None:
 
 
 @contextmanager
-def plain_http(address: str) -> Iterator[list[str]]:
-    """A site on port 80 of an address of its own, and nothing on 443; what was asked of it."""
+def plain_http(address: str, port: int) -> Iterator[tuple[int, list[str]]]:
+    """A site without TLS at an address of its own; its port and what was asked of it."""
     asked: list[str] = []
 
     class Pages(BaseHTTPRequestHandler):
@@ -270,13 +270,13 @@ def plain_http(address: str) -> Iterator[list[str]]:
             pass
 
     try:
-        server = ThreadingHTTPServer((address, 80), Pages)
+        server = ThreadingHTTPServer((address, port), Pages)
     except PermissionError:
         pytest.skip("port 80 is not for everybody here")
     with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield asked
+        yield server.server_port, asked
         server.shutdown()
         thread.join()
 
@@ -286,18 +286,25 @@ def test_two_crawls_side_by_side_a_bare_host_and_a_seed_that_moved(site: Site, t
     site.page("new.test", "/", links=["/deep"])
     site.page("new.test", "/deep", links=["http://third.test/"])
     network = terminal.network
-    with Path(network[1]).open("a") as hosts, plain_http("127.0.0.77") as asked:
-        hosts.write("127.0.0.77 bare.test\n")
+    with (
+        Path(network[1]).open("a") as hosts,
+        plain_http("127.0.0.77", 80) as (_, asked),
+        plain_http("127.0.0.78", 0) as (port, asked_there),
+    ):
+        hosts.write("127.0.0.77 bare.test\n127.0.0.78 port.test\n")
         hosts.flush()
-        bare = terminal.begin("coord", "crawl", "bare.test", "--out", "bare", "--procs", "1", *network)
+        seeds = ["bare.test", f"port.test:{port}"]
+        bare = terminal.begin("coord", "crawl", *seeds, "--out", "bare", "--procs", "1", *network)
         moved = terminal.begin("coord", "crawl", site.url("old.test"), "--out", "moved", *network)
         one, other = bare.end(), moved.end()
     assert (one.code, other.code) == (0, 0), one.said + other.said
-    assert asked == ["/robots.txt", "/"]
+    assert asked == asked_there == ["/robots.txt", "/"]
     pages = results(terminal.folder / "bare")
     assert {url: page["outcome"] for url, page in pages.items()} == {
         "https://bare.test/": "REFUSED",
         "http://bare.test/": "OK",
+        f"https://port.test:{port}/": "TLS",
+        f"http://port.test:{port}/": "OK",
     }
     assert one.seconds < 30, "https is not tried again and again before http is"
     # The other one: the host where the seed ends is in scope from then on, and that is said.

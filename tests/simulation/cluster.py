@@ -99,7 +99,8 @@ class Cluster:
         )
         self.checks = Checks(self)
         self.shards = [ShardMachine(self, index) for index in range(shards)]
-        self.machines = [Machine(self, index) for index in range(random.randint(1, 3))]
+        machines = random.randint(1, 3)
+        self.machines = [Machine(self, index) for index in range(self.parts.machines or machines)]
         self.control = ControlMachine(self)
         self.often: dict[str, float] = {}
         """Kinds of faults that are sure to come, and after how many seconds each time."""

@@ -156,7 +156,7 @@ class ControlMachine:
         at = self.crawl.next_wakeup()
         if at is not None:
             life = self._life
-            late = self.cluster.control_lateness
+            late = max(self.cluster.control_lateness, 1e-6)
             self._alarm = self._world.at(
                 max(at - self._offset, self._world.now + late), lambda: self._tick(life)
             )

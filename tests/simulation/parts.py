@@ -25,6 +25,8 @@ class Parts:
     crawl: type[Crawl] = Crawl
     shards: int | None = None
     """How many; None: the seed draws it."""
+    machines: int | None = None
+    """Worker machines; None: the seed draws them."""
     same_identity = False
     """A worker process takes its machine's name for its session."""
 

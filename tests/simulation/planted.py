@@ -36,6 +36,7 @@ class Stormy(Parts):
     """Weather in which faults show sooner: long delays, many crashes; `often` says of what."""
 
     often: ClassVar[Mapping[str, float]] = {}
+    machines = 3
     delay = 5.0
     slow = 0.1
     lateness = 3.0
@@ -101,7 +102,7 @@ class PageBeforeLinks(Stormy):
 
 
 class AnswerBeforeCommit(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 15.0}
+    shards = 2
     slow_commits = True
     delay = 0.3
 
@@ -174,7 +175,6 @@ class SharedTable(Parts):
 
 
 class LeaseBeforeCommit(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"crash of a shard": 15.0}
     slow_commits = True
 
     def too_early(self, instruction: Instruction) -> bool:
@@ -270,7 +270,7 @@ def _without_unknown(instruction: Instruction) -> Instruction:
 
 
 class ClockNotLookedAt(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"freeze": 8.0}
+    often: ClassVar[Mapping[str, float]] = {"freeze": 20.0}
     slow_handshakes = True
 
     def may_write(self, agent: Agent, lease: int, now: float) -> bool:
@@ -283,7 +283,7 @@ class ClockSleeps(Stormy):
 
 
 class NotBrokenOff(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"cut": 10.0}
+    often: ClassVar[Mapping[str, float]] = {"cut": 20.0}
     aborts = False
 
 

@@ -75,6 +75,8 @@ class Exchange:
     left_out: bool = False
     """Cut off where no site can tell when it ended; not compared with later requests."""
     is_robots: bool = False
+    overdue: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether its lease is over by the clock of its worker; if it goes on, that worker was frozen."""
     lost: Callable[[], bool] = field(default=lambda: False, repr=False)
     """Whether its process is frozen and past its lease: it will be cut off, but nobody can say when."""
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 
+GRAIN = 1e-6
+"""Seconds: what two clocks may disagree by."""
+
+
 @dataclass(eq=False, slots=True)
 class Task:
     """One fetch under way in a process."""
@@ -141,6 +145,7 @@ class Process:
         if self._alarm is not None:
             self._alarm.cancel()
         at = self.agent.next_wakeup() - self.machine.offset
+        at = max(at, self._world.now + GRAIN)  # a clock that begins at a million loses some digits
         self._alarm = self._world.at(at, lambda: self.run(lambda: self._handle(core.Woken())))
         self._cluster.checks.process(self)
 
@@ -177,7 +182,7 @@ class Process:
             task.plan.cancel()
         exchange = task.exchange
         if exchange is not None and exchange.over is None:
-            exchange.left_out = exchange.lost()
+            exchange.left_out = exchange.overdue()
             exchange.over = self._world.now
             self._world.tell("web", "is left", exchange.url)
 
@@ -229,7 +234,8 @@ class Process:
         self._cluster.checks.arrival(exchange)
         visit = self.agent._visits.get(task.step.lease)  # the shell's own knowledge is too coarse
         if visit is not None:
-            exchange.lost = lambda: self.frozen and visit.deadline <= self.clock()
+            exchange.overdue = lambda: visit.deadline + GRAIN < self.clock()
+            exchange.lost = lambda: self.frozen and exchange.overdue()
         return exchange
 
     def _sent(self, task: Task, then: Callable[[], None]) -> None:
