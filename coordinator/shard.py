@@ -929,7 +929,9 @@ class Shard:
         def due_in(name: str) -> float:
             return self.frontier.host(name, now, wall).due() - now
 
-        return explain(self._rows, text, seed=self._seed, form=self._form, wall=wall, lent=lent, due_in=due_in)
+        return explain(
+            self._rows, text, seed=self._seed, form=self._form, wall=wall, lent=lent, due_in=due_in
+        )
 
     def _note(self, event: str, level: str = "info", **facts: object) -> None:
         self._now_out.append(Note(event, tuple(facts.items()), level))
