@@ -38,7 +38,6 @@ class WorkerSession:
         "pid",
         "requests",
         "robots",
-        "since",
     )
 
     def __init__(self, session: bytes, *, host: str, pid: int, index: int, local: bool, now: float) -> None:
@@ -47,7 +46,6 @@ class WorkerSession:
         self.pid = pid
         self.index = index
         self.local = local
-        self.since = now
         self.heard_at = now
         self.number = 0
         """Highest control number seen."""

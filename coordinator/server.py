@@ -260,8 +260,6 @@ class ShardServer:
         self._failure: Exception | None = None
         self.disk_full = False
         """The last commit found no room and is tried again."""
-        self.commit_seconds = 0.0
-        """How long the last commit took."""
 
     def listen(self, addresses: tuple[str, str], keys: Keys | None) -> tuple[str, str]:
         """Open the sockets; where they are."""
@@ -333,12 +331,10 @@ class ShardServer:
         self._store.close()
 
     async def _commit(self) -> None:
-        begun = clock.now()
-        commit = self.core.seal(begun, clock.wall())
+        commit = self.core.seal(clock.now(), clock.wall())
         if commit.rows or commit.outputs or self._sink.has_waiting:
             await self._make_durable(commit)
         self._carry_out(self.core.committed(commit))
-        self.commit_seconds = clock.now() - begun
         if self.core.unsealed:
             self._dirty.set()
 

@@ -97,7 +97,6 @@ class WorkerProcess:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
         self._code: asyncio.Future[int] = self._loop.create_future()
-        self._before: list[core.Instruction] = []
         self._configuring: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
