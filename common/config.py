@@ -29,13 +29,18 @@ from common.options import (
     BYTES,
     HEADERS,
     NETWORKS,
+    PARAMETERS,
     PATH,
     PATTERNS,
+    PROXIES,
     RATE,
     REGEXES,
     SECONDS,
+    SHARE,
     SWITCH,
     TEXT,
+    USUAL_TRACKING,
+    Kind,
     Option,
     above_zero,
     choice,
@@ -75,6 +80,12 @@ class HostPolicy(NamedTuple):
     """Seconds from the end of one fetch to the start of the next in the same lane."""
     per_host: int
     """Lanes: fetches of this host at one time."""
+    blocked: bool = False
+    """Nothing of it is fetched: its requests end as OPERATOR."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """(name, value) pairs sent with every request to it."""
+    proxies: tuple[str, ...] = ()
+    """Proxies for it; none: a direct connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,9 @@ class HostRule:
     itself."""
     delay: float | None = None
     per_host: int | None = None
+    blocked: bool | None = None
+    header: tuple[str, ...] | None = None
+    proxy: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,15 @@ class CrawlConfig:
         help="drop links marked rel=nofollow",
         why="the mark is about ranking, not about access; a page's own nofollow is always obeyed",
     )
+    sitemaps: bool = option(
+        True,
+        SWITCH,
+        "Scope",
+        flags="--sitemaps/--no-sitemaps",
+        wire=True,
+        help="read the sitemaps that robots.txt names; what they list is one link away from a seed",
+        why="they list pages that no link leads to; not read with --no-follow",
+    )
     max_url_length: int = option(
         2048,
         whole(),
@@ -143,6 +166,56 @@ class CrawlConfig:
         wire=True,
         help="longest URL taken, in characters of its canonical form",
         why="longer ones are traps more often than pages",
+    )
+    guards: bool = option(
+        True,
+        SWITCH,
+        "Scope",
+        flags="--guards/--no-guards",
+        help="set aside URLs that look like a trap: calendars without end, repeated path segments, and the like",
+        why="one such site holds a crawl for ever; what is set aside is listed as TRAP, with the rule",
+    )
+
+    # -- one page, one URL
+    sort_query: bool = option(
+        False,
+        SWITCH,
+        "Canonical form",
+        flags="--sort-query/--keep-query-order",
+        wire=True,
+        fixed=True,
+        help="sort the parameters of a query by name",
+        why="the order matters to some servers",
+    )
+    strip_tracking: tuple[str, ...] = option(
+        (),
+        PARAMETERS,
+        "Canonical form",
+        wire=True,
+        fixed=True,
+        bare=USUAL_TRACKING,
+        help="drop these query parameters (utm_* is all that begin so), or the usual tracking ones",
+        why="a URL is what its site says it is",
+    )
+    strip_session_ids: bool = option(
+        False,
+        SWITCH,
+        "Canonical form",
+        flags="--strip-session-ids/--keep-session-ids",
+        wire=True,
+        fixed=True,
+        help="drop session ids from queries and paths",
+        why="a URL is what its site says it is",
+    )
+    strip_www: bool = option(
+        False,
+        SWITCH,
+        "Canonical form",
+        flags="--strip-www/--keep-www",
+        wire=True,
+        fixed=True,
+        help="take www.example.org for example.org",
+        why="they may be two sites",
     )
 
     # -- how much
@@ -211,10 +284,17 @@ class CrawlConfig:
         32,
         whole(),
         "Politeness",
-        flags="",  # addresses as host state come with a later version; the key is taken
         wire=True,
         help="hosts of one address fetched at once; loopback is exempt",
         why="shared hosting: thousands of names, one machine",
+    )
+    jitter: float = option(
+        0.1,
+        SHARE,
+        "Politeness",
+        wire=True,
+        help="share of the delay that is added at random, from 0 to this",
+        why="thousands of hosts that answer at the same pace are not asked in step",
     )
     obey_robots: bool = option(
         True,
@@ -344,7 +424,7 @@ class CrawlConfig:
         False,
         SWITCH,
         "Fetching",
-        flags="",  # sessions come with a later version; the key is taken
+        flags="--cookies/--no-cookies",
         wire=True,
         help="keep each host's cookies and send them back",
         why="sessions make many URLs for one page",
@@ -383,12 +463,12 @@ class CrawlConfig:
         help="names and addresses as in /etc/hosts, used before DNS by every worker",
         why="DNS answers",
     )
-    proxy: str | None = option(
-        None,
-        TEXT,
+    proxy: tuple[str, ...] = option(
+        (),
+        PROXIES,
         "Network",
         wire=True,
-        help="URL of an HTTP proxy; it then decides which addresses are reached",
+        help="URL of a proxy (http, https, socks5), several share the hosts; it decides which addresses are reached",
         why="direct connections",
     )
 
@@ -400,6 +480,24 @@ class CrawlConfig:
         wire=True,
         help="what is written to DIR",
         why="what was said by the server, and one line about it",
+    )
+    simhash: bool = option(
+        False,
+        SWITCH,
+        "Results",
+        flags="--simhash/--no-simhash",
+        wire=True,
+        help="write a 64-bit SimHash of each page's text into its line",
+        why="it costs time for every page; pages that are equal to the byte are found without it",
+    )
+    near_duplicates: int | None = option(
+        None,
+        whole(minimum=0),
+        "Results",
+        wire=True,
+        help="do not follow the links of a page whose SimHash differs in at most N bits from an earlier page's "
+        "of its host",
+        why="all pages count; 3 is the usual distance",
     )
     extract: str | None = option(
         None,
@@ -476,14 +574,19 @@ class CrawlConfig:
         known = self._policies.get(host_key)
         if known is not None:
             return known
-        delay, per_host = self.delay, self.per_host
+        policy = HostPolicy(self.delay, self.per_host, proxies=self.proxy)
         for rule in self.host:
             if fnmatch.fnmatchcase(host_key, rule.match):
-                delay = delay if rule.delay is None else rule.delay
-                per_host = per_host if rule.per_host is None else rule.per_host
+                policy = HostPolicy(
+                    policy.delay if rule.delay is None else rule.delay,
+                    policy.per_host if rule.per_host is None else rule.per_host,
+                    policy.blocked if rule.blocked is None else rule.blocked,
+                    policy.headers if rule.header is None else header_pairs(rule.header),
+                    policy.proxies if rule.proxy is None else rule.proxy,
+                )
         if len(self._policies) >= _POLICIES_REMEMBERED:
             self._policies.clear()
-        policy = self._policies[host_key] = HostPolicy(delay, per_host)
+        self._policies[host_key] = policy
         return policy
 
     @property
@@ -496,9 +599,7 @@ class CrawlConfig:
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """`header` as (name, value) pairs."""
-        return tuple(
-            (name, value.strip()) for name, _, value in (line.partition(":") for line in self.header)
-        )
+        return header_pairs(self.header)
 
     @property
     def hosts_table(self) -> dict[str, tuple[str, ...]]:
@@ -517,7 +618,7 @@ class CrawlConfig:
             )
         if not self.obey_robots:
             said.append("robots.txt is ignored: do this only on sites that are yours or whose owner agreed")
-        if self.proxy is not None:
+        if self.proxy:
             said.append(
                 "behind a proxy: the proxy decides which addresses are reached; --allow-private has no say"
             )
@@ -527,7 +628,9 @@ class CrawlConfig:
         """What workers need, in types that msgpack knows. Secrets are in it: send it over CURVE or loopback
         only."""
         wire: dict[str, object] = {name: _plain(getattr(self, name)) for name in sorted(_wire_names())}
-        wire["host"] = [[rule.match, rule.delay, rule.per_host] for rule in self.host]
+        wire["host"] = [
+            [rule.match, *(_plain(getattr(rule, name)) for name in RULE_OPTIONS)] for rule in self.host
+        ]
         wire["hosts"] = [list(pair) for pair in self.hosts]
         wire["tuning"] = {name: getattr(self.tuning, name) for name in sorted(_wire_tuning_names())}
         return wire
@@ -538,7 +641,7 @@ class CrawlConfig:
         type."""
         values = dict(wire)
         try:
-            rules = tuple(_wire_rule(rule) for rule in _rows(values.pop("host", None), 3))
+            rules = tuple(_wire_rule(rule) for rule in _rows(values.pop("host", None), 1 + len(RULE_OPTIONS)))
             hosts = tuple(
                 (str(TEXT.parse(name)), str(TEXT.parse(address)))
                 for name, address in _rows(values.pop("hosts", None), 2)
@@ -572,8 +675,8 @@ class CrawlConfig:
         for rule in self.host:
             lines += ["", "[[host]]", f"match = {quoted(rule.match)}"]
             lines += [
-                f"{name} = {OPTIONS[name].to_toml(value)}"
-                for name, value in (("delay", rule.delay), ("per_host", rule.per_host))
+                f"{name} = {RULE_OPTIONS[name].to_toml(masked(name, value))}"
+                for name, value in ((name, getattr(rule, name)) for name in RULE_OPTIONS)
                 if value is not None
             ]
         changed = [
@@ -595,6 +698,20 @@ OPTIONS: dict[str, Option] = _options_of(CrawlConfig)
 
 TUNING: dict[str, Option] = _options_of(Tuning)
 """The numbers of section [tuning]."""
+
+RULE_OPTIONS: dict[str, Kind] = {
+    "delay": SECONDS,
+    "per_host": whole(),
+    "blocked": SWITCH,
+    "header": HEADERS,
+    "proxy": PROXIES,
+}
+"""What a `[[host]]` table may say beside `match`, in the order of its row on the wire."""
+
+
+def header_pairs(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Header lines as (name, value) pairs."""
+    return tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
 
 
 @cache
@@ -640,13 +757,17 @@ def masked(name: str, value: object) -> object:
     """An option's value as it may be shown: secrets replaced by `MASK`."""
     if name == "header":
         return tuple(_mask_header(line) for line in cast("tuple[str, ...]", value))
-    if name == "proxy" and isinstance(value, str):
-        return re.sub(r"(//[^/@:]*):[^/@]*@", rf"\1:{MASK}@", value)
+    if name == "proxy":
+        return tuple(_mask_proxy(url) for url in cast("tuple[str, ...]", value))
     return value
 
 
 def _shown(name: str, config: CrawlConfig) -> str:
     return OPTIONS[name].to_toml(masked(name, getattr(config, name)))
+
+
+def _mask_proxy(url: str) -> str:
+    return re.sub(r"(//[^/@:]*):[^/@]*@", rf"\1:{MASK}@", url)
 
 
 def _mask_header(line: str) -> str:
@@ -667,12 +788,12 @@ def _rows(given: object, width: int) -> list[list[object]]:
 
 
 def _wire_rule(row: list[object]) -> HostRule:
-    match, delay, per_host = row
-    return HostRule(
-        str(TEXT.parse(match)),
-        None if delay is None else cast(float, OPTIONS["delay"].parse(delay)),
-        None if per_host is None else cast(int, OPTIONS["per_host"].parse(per_host)),
-    )
+    match, *said = row
+    values: dict[str, Any] = {
+        name: None if value is None else kind.parse(value)
+        for (name, kind), value in zip(RULE_OPTIONS.items(), said, strict=True)
+    }
+    return HostRule(str(TEXT.parse(match)), **values)
 
 
 def _typed(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from common.config import MASK, OPTIONS, TUNING, CrawlConfig, HostRule, masked
+from common.config import MASK, OPTIONS, RULE_OPTIONS, TUNING, CrawlConfig, HostRule
 from common.errors import UsageError
 from common.options import TEXT
 from common.tuning import Tuning
@@ -67,6 +67,9 @@ def load(
     for layer in layers:
         if layer.rules is not None:
             values["host"] = layer.rules
+            for rule in layer.rules if layer.kept else ():
+                _refuse_masked("header", rule.header or (), f"{layer.where('host')} {rule.match}")
+                _refuse_masked("proxy", rule.proxy or (), f"{layer.where('host')} {rule.match}")
             break
     tuned: dict[str, Any] = {}
     for layer in reversed(layers):
@@ -126,6 +129,9 @@ def commented_file() -> str:
         '#match = "*.gov.uk"',
         "#delay = 5",
         "#per_host = 1",
+        "#blocked = true                     # fetch nothing of it",
+        '#header = ["Authorization: Basic ..."]',
+        '#proxy = ["socks5://127.0.0.1:1080"]',
         "",
         "# ---- Numbers you should not need ----",
         "",
@@ -245,12 +251,13 @@ def _host_rules(tables: object, path: Path, text: str) -> tuple[HostRule, ...]:
         rule: dict[str, Any] = {}
         for key, value in table.items():
             name, where = key.replace("-", "_"), f"{path}{_line_of(text, key, section)}: [[host]]"
-            if name not in {"match", "delay", "per_host"}:
-                raise UsageError(
-                    f"{where}: no key is called {key!r}{_nearest(name, ('match', 'delay', 'per_host'))}"
-                )
+            if name != "match" and name not in RULE_OPTIONS:
+                raise UsageError(f"{where}: no key is called {key!r}{_nearest(name, ('match', *RULE_OPTIONS))}")
             try:
-                rule[name] = str(TEXT.parse(value)).lower() if name == "match" else OPTIONS[name].parse(value)
+                if name == "match":
+                    rule[name] = str(TEXT.parse(value)).lower()
+                    continue
+                rule[name] = RULE_OPTIONS[name].parse(value)
             except ValueError as error:
                 raise UsageError(f"{where} {key}: {error}") from None
         if not rule.get("match"):
@@ -311,7 +318,7 @@ def _refuse_masked(name: str, value: object, where: str) -> None:
                 f"{where}: the value of {kind} is never kept on disk; give it again: "
                 f"--header '{kind}: ...' (or --header '' to go on without)"
             )
-    elif name == "proxy" and isinstance(value, str) and f":{MASK}@" in value:
+    elif name == "proxy" and any(f":{MASK}@" in url for url in cast("tuple[str, ...]", value)):
         raise UsageError(f"{where}: the password of the proxy is never kept on disk; give --proxy again")
 
 
@@ -321,8 +328,8 @@ def _checked(config: CrawlConfig) -> CrawlConfig:
         raise UsageError(f"robots_token: {config.robots_token!r}: RFC 9309 allows letters, '-' and '_' only")
     if not config.agent.isascii() or not config.agent:
         raise UsageError(f"user_agent: {config.agent!r}: a header is plain ASCII text")
-    if config.proxy is not None and not re.match(r"https?://[^/]+", config.proxy):
-        raise UsageError(f"proxy: {masked('proxy', config.proxy)!r}: expected http://HOST:PORT")
+    if config.near_duplicates is not None and config.near_duplicates > 7:
+        raise UsageError(f"near_duplicates: {config.near_duplicates}: at most 7 bits; 3 is the usual distance")
     if not config.store:
         raise UsageError("store: nothing would be kept: name at least one of warc, pages, text, links")
     if config.tuning.heartbeat * 2 > config.tuning.lease_ttl:

@@ -42,7 +42,7 @@ _NUMBERS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 
 # C0, DEL and C1 move cursors; line and paragraph separators end lines; the bidirectional marks reorder what
 # is read.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _PLAIN = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f]+")
 
 
@@ -166,6 +166,11 @@ class RotatedFile:
 def escaped(text: str) -> str:
     """Text with its control characters made visible: safe for a terminal and for a line of a log."""
     return _CONTROLS.sub(_escape, text)
+
+
+def escaped_json(text: str) -> str:
+    """As `escaped`, for a line of JSON: what it shows is still the same JSON."""
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 # -- within

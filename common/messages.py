@@ -5,9 +5,9 @@ with its session id as routing id. Heartbeats and leases go over control, bodies
 waits behind a megabyte. Frames: [header] or [header, body]; the header is a msgpack array `[tag, field, field, ...]`
 in the order of the class, the body is bytes that belong to the message (a WARC record, a piece of one, robots.txt).
 
-    worker -> shard   control   Hello  Heartbeat  Release  Goodbye
+    worker -> shard   control   Hello  Heartbeat  Release  Want  Goodbye
                       data      Page  Piece  Links  Robots
-    shard -> worker   control   Welcome  Denied  Alive  Lease  Rescope  HelloAgain
+    shard -> worker   control   Welcome  Denied  Alive  Lease  Rescope  Reconfigure  HelloAgain
                       data      Answer
     control <-> shard           Poll  Report  Close  Closed  Cap  CapSet            (in one process today)
 
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, NamedTuple, NewType
 
-VERSION = 1
+VERSION = 2
 """Of the protocol; a Hello with another one is Denied."""
 
 PIECE_BYTES = 1 << 20
@@ -131,6 +131,9 @@ class Form(NamedTuple):
 HEAD = Form("HEAD", (), None, None, 0, 0, None)
 """What every request of a crawl with `--head` is."""
 
+SITEMAP = "SITEMAP"
+"""The method of a request for a sitemap: fetched by GET, read for what it lists, and no line in `pages`."""
+
 
 class Request(NamedTuple):
     """One request as it is lent. `attempts` counts the tries before this one; `referrer` is None for a seed."""
@@ -143,6 +146,8 @@ class Request(NamedTuple):
     seed: Url
     referrer: Url | None
     form: Form | None
+    lastmod: U64 | None = None
+    """When a sitemap said that it was last modified, seconds since 1970."""
 
 
 class LinkGroup(NamedTuple):
@@ -155,6 +160,8 @@ class LinkGroup(NamedTuple):
     flags: U16
     urls: Annotated[tuple[Url, ...], Size(100_000)]
     forms: Annotated[tuple[Form | None, ...], Size(100_000)] | None
+    lastmods: Annotated[tuple[U64 | None, ...], Size(100_000)] | None = None
+    """As in Request; of a sitemap's entries only."""
 
 
 class RobotsRules(NamedTuple):
@@ -191,6 +198,8 @@ class Hello:
     local: bool
     leases: Annotated[tuple[Lid, ...], Size(65_536)]
     """Held from before the shard restarted: re-attached, not lent again."""
+    suspects: Annotated[tuple[tuple[Session, Lid, U16], ...], Size(64)] = ()
+    """(session, lease, ordinal) of what a process in `replaces` was parsing when it died (rule 24)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +220,12 @@ class Heartbeat:
     held_bytes: U64
     fetched: U64
     lag_ms: U32
+    offline: bool = False
+    """Every host failed at once: this process suspects its own network, and probes it."""
+    cpu_percent: U16 = 0
+    """Of one processor, since the heartbeat before."""
+    rss: U64 = 0
+    """Resident memory, bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +239,16 @@ class Release:
     session: Session
     lease: Lid
     age: Seconds | None
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """I need a permit: a robots.txt was redirected to this host (rule 19). Sent again until a Lease without requests
+    comes for it; the shard that owns the host gives one when the host is due."""
+
+    number: U64
+    session: Session
+    host: Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +284,7 @@ class Facts(NamedTuple):
     elapsed_ms: U32 | None = None
     ip: Word | None = None
     truncated: Word | None = None
+    simhash: U64 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +312,8 @@ class Page:
     pieces: U32
     items: Annotated[tuple[tuple[Word, Annotated[bytes, Size(1 << 20)]], ...], Size(10_000)]
     """(name, JSON) of what an extractor yielded; kept with the page or not at all (rule 22)."""
+    cookies: Annotated[bytes, Size(1 << 16)] | None = None
+    """The host's cookies after this page, where it changed them; opaque here, comes back with the next lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +357,9 @@ class Robots:
     text: Annotated[bytes, Size(1 << 20)] | None
     age: Seconds | None
     split: U32
+    ip: Word | None = None
+    sitemaps: Annotated[tuple[Url, ...], Size(1000)] = ()
+    """Canonical addresses of the sitemaps that it names, of those that are to be read."""
 
 
 # ------------------------------------------------------------------------------------- shard -> worker, control
@@ -389,6 +420,8 @@ class Alive:
     released: Annotated[tuple[Lid, ...], Size(65_536)]
     phase: U16
     scope_version: U32
+    recalled: Annotated[tuple[Lid, ...], Size(65_536)] = ()
+    """Begin nothing more of these, and give them back: their terms have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +450,14 @@ class Rescope:
     session: Session
     scope: Annotated[bytes, Size(4 << 20)]
     scope_version: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """The configuration has changed while the crawl runs; as in Welcome. What is lent by then keeps its terms."""
+
+    session: Session
+    config: Annotated[bytes, Size(4 << 20)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,9 +547,9 @@ class CapSet:
     charged: U64
 
 
-WorkerControl = Hello | Heartbeat | Release | Goodbye
+WorkerControl = Hello | Heartbeat | Release | Want | Goodbye
 WorkerPaper = Page | Piece | Links | Robots
-ShardControl = Welcome | Denied | Alive | Lease | Rescope | HelloAgain
+ShardControl = Welcome | Denied | Alive | Lease | Rescope | Reconfigure | HelloAgain
 FromWorker = WorkerControl | WorkerPaper
 ToWorker = ShardControl | Answer
 Between = Poll | Report | Close | Closed | Cap | CapSet
@@ -519,6 +560,7 @@ TAGS: dict[int, type[Message]] = {
     2: Heartbeat,
     3: Release,
     4: Goodbye,
+    5: Want,
     16: Page,
     17: Piece,
     18: Links,
@@ -529,6 +571,7 @@ TAGS: dict[int, type[Message]] = {
     35: Lease,
     36: Rescope,
     37: HelloAgain,
+    38: Reconfigure,
     48: Answer,
     64: Poll,
     65: Report,
@@ -539,5 +582,5 @@ TAGS: dict[int, type[Message]] = {
 }
 """The number that stands for each class on the wire; never reused."""
 
-FROM_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (1, 2, 3, 4, 16, 17, 18, 19))
-TO_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (32, 33, 34, 35, 36, 37, 48))
+FROM_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (1, 2, 3, 4, 5, 16, 17, 18, 19))
+TO_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (32, 33, 34, 35, 36, 37, 38, 48))

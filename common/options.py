@@ -16,10 +16,13 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, replace
 from typing import TypeVar, cast
 
 T = TypeVar("T")
+
+USUAL_TRACKING = "usual"
+"""What `--strip-tracking` without a value stands for; `common/normalization.py` has the list."""
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
@@ -274,6 +277,26 @@ def _regex(text: str) -> str:
     return text
 
 
+def _parameter(text: str) -> str:
+    if not re.fullmatch(r"[^\s&=#?*]+\*?", text):
+        raise ValueError(f"expected the name of a query parameter, or its beginning and a *, not {text!r}")
+    return text
+
+
+def _proxy(text: str) -> str:
+    if not re.fullmatch(r"(https?|socks4a?|socks5h?)://[^/\s]+/?", text):
+        shown = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", text)
+        raise ValueError(f"expected http://[USER:PASSWORD@]HOST:PORT, https://... or socks5://..., not {shown!r}")
+    return text.rstrip("/")
+
+
+def _share(raw: object) -> float:
+    value = _quantity(raw, {"": 1.0}, "a share of the delay such as 0.1")
+    if not 0 <= value <= 1:
+        raise ValueError(f"must be from 0 to 1, not {value}")
+    return value
+
+
 def _header(text: str) -> str:
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()):
@@ -315,10 +338,14 @@ BYTES = Kind("size", size, _size_text, "SIZE")
 RATE = above_zero(
     Kind("rate", lambda raw: _quantity(raw, {"": 1.0}, "a number of pages a second"), _plain_number, "RATE")
 )
+SHARE = Kind("share", _share, _plain_number, "SHARE")
 SWITCH = Kind("true or false", _boolean, lambda value: "true" if value else "false", "", switch=True)
 TEXT = Kind("text", _text, lambda value: quoted(str(value)), "TEXT")
 PATH = Kind("path", _path, lambda value: quoted(str(value)), "FILE")
 REGEXES = several(_regex, "REGEX", split=False, name="regular expressions")
 HEADERS = several(_header, "'NAME: VALUE'", split=False, name="headers")
+PARAMETERS = several(_parameter, "NAME,...", split=True, name="parameters")
+_PROXIES = several(_proxy, "URL", split=False, name="proxies")
+PROXIES = replace(_PROXIES, parse=lambda raw: () if raw == "none" else _PROXIES.parse(raw))
 PATTERNS = several(lambda text: text.lower(), "PATTERN,...", split=True, name="patterns")
 NETWORKS = Kind("networks", networks, _array, "CIDR,...", many=True)

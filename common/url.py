@@ -12,9 +12,10 @@ Past this file every URL is canonical, an ASCII string of the shape `http[s]://h
 Invariants (tests/unit/test_url.py): canonical(canonical(x)) == canonical(x); nothing but BadURL is raised for
 any text; the short cut for plain URLs gives exactly what the parser gives.
 
-It decides nothing about scope (common/scope.py), and reads neither files nor HTML. docs/urls.md lists where
-the form differs from the public suites, and why. This is a hot path (65 links a page): the shape below is for
-speed.
+What a crawl may ask for beyond this form (sorted queries, no tracking parameters) is in
+common/normalization.py; here it is only passed through. Nothing is decided about scope (common/scope.py), and
+neither files nor HTML are read. docs/urls.md lists where the form differs from the public suites, and why.
+This is a hot path (65 links a page): the shape below is for speed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from ada_url import join_url, normalize_url
 from xxhash import xxh3_128_digest, xxh64_intdigest
 
 from common.errors import BadURL
+
+if TYPE_CHECKING:
+    from common.normalization import Normalizer  # it imports from here
 
 CanonicalURL = NewType("CanonicalURL", str)
 HostKey = NewType("HostKey", str)
@@ -91,8 +95,14 @@ _DECODED = {
 _RAISED = {escape: escape.upper() for escape in _DECODED}
 
 
-def canonical(text: str, base: str | None = None, *, max_length: int = MAX_LENGTH) -> CanonicalURL:
-    """The canonical form of `text`, resolved against `base` when there is one.
+def canonical(
+    text: str,
+    base: str | None = None,
+    *,
+    max_length: int = MAX_LENGTH,
+    normalizer: Normalizer | None = None,
+) -> CanonicalURL:
+    """The canonical form of `text`, resolved against `base` when there is one; normalised if that is asked for.
 
     With a base an empty text is the base itself, as in browsers. Raises BadURL with the reason `empty`,
     `too_long` (the canonical form has more than `max_length` characters), `invalid`, `scheme` (anything but
@@ -105,7 +115,7 @@ def canonical(text: str, base: str | None = None, *, max_length: int = MAX_LENGT
         and "/." not in text
         and "xn--" not in text
     ):
-        return CanonicalURL(text)
+        return CanonicalURL(text) if normalizer is None else normalizer.apply(CanonicalURL(text))
     if len(text) > _MAX_TEXT:
         raise BadURL(text, "scheme" if _other_scheme(text) else "too_long")
     try:
@@ -130,6 +140,8 @@ def canonical(text: str, base: str | None = None, *, max_length: int = MAX_LENGT
     if "%" in href and _odd_escape(href):
         forms = _RAISED if _stray_percent(href) else _DECODED
         href = _escapes(lambda escape: forms[escape[0]], href)
+    if normalizer is not None:
+        href = normalizer.apply(CanonicalURL(href))
     if len(href) > max_length:
         raise BadURL(text, "too_long")
     return CanonicalURL(href)
@@ -198,10 +210,29 @@ class LinkJoiner:
     One to a worker process, for one crawl (its seed is in the fingerprints). Not for several threads at once.
     """
 
-    __slots__ = ("_half", "_max_length", "_old", "_seed", "_young", "_young_entries", "misses", "refused")
+    __slots__ = (
+        "_half",
+        "_max_length",
+        "_normalizer",
+        "_old",
+        "_seed",
+        "_young",
+        "_young_entries",
+        "misses",
+        "refused",
+    )
 
-    def __init__(self, seed: int, *, entries: int = 32768, max_length: int = MAX_LENGTH) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        entries: int = 32768,
+        max_length: int = MAX_LENGTH,
+        normalizer: Normalizer | None = None,
+    ) -> None:
         self._seed = seed
+        # A normaliser that is asked for nothing is left out here, so that it costs nothing.
+        self._normalizer = normalizer or None
         self._half = max(1, entries // 2)
         self._max_length = max_length
         # By authority ("http://h") or directory ("http://h/a/"), then by href; a str is the reason of a bad
@@ -285,6 +316,8 @@ class LinkJoiner:
         elif plain and _plain_query(text):
             url, memory = base.partition("?")[0] + text, None
         if url is not None and len(url) <= self._max_length:
+            if self._normalizer is not None:
+                url = self._normalizer.apply(CanonicalURL(url))
             found = (CanonicalURL(url), xxh3_128_digest(url.encode(), self._seed))
         elif _other_scheme(text):
             found = "scheme"  # javascript:, mailto:, tel:, data:: told without the parser
@@ -295,7 +328,7 @@ class LinkJoiner:
                 # remembered.
                 memory = of_directory if start and start[0] != "?" and ":" not in text else None
             try:
-                url = canonical(href, base, max_length=self._max_length)
+                url = canonical(href, base, max_length=self._max_length, normalizer=self._normalizer)
                 found = (url, xxh3_128_digest(url.encode(), self._seed))
             except BadURL as bad:
                 found = bad.reason

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgpack
 
 from common.errors import ProtocolError
-from common.messages import MAX_HEADER_BYTES, PIECE_BYTES, TAGS, Message, Range, Size
+from common.messages import MAX_HEADER_BYTES, PIECE_BYTES, TAGS, LinkGroup, Message, Range, Size
 
 MAX_BODY_BYTES = 2 * PIECE_BYTES
 """A body frame: one piece, or what is left of a record after its pieces, with room for the request record."""
@@ -46,7 +46,7 @@ def decode(frames: Sequence[bytes], expected: Collection[type[Message]]) -> tupl
     body = frames[1] if len(frames) == 2 else b""
     if len(body) > MAX_BODY_BYTES:
         raise ProtocolError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES}")
-    values = unpack(header)
+    values = _unpack(header, max_map_len=0, max_ext_len=0, object_hook=_no_map)
     if not isinstance(values, tuple) or not values or type(values[0]) is not int:
         raise ProtocolError("header is no array that begins with a tag")
     decoder = _DECODERS.get(values[0])
@@ -71,8 +71,17 @@ def pack(value: Any) -> bytes:
 
 def unpack(packed: bytes) -> Any:
     """The inverse of `pack`; arrays come back as tuples. Raises ProtocolError."""
+    return _unpack(packed)
+
+
+def _no_map(values: dict[Any, Any]) -> Any:
+    """No message has maps, and an empty one costs 64 times its byte; the bound on their length lets it pass."""
+    raise ValueError("a map")
+
+
+def _unpack(packed: bytes, **bounds: Any) -> Any:
     try:
-        return msgpack.unpackb(packed, use_list=False, raw=False, strict_map_key=False)
+        return msgpack.unpackb(packed, use_list=False, raw=False, strict_map_key=False, **bounds)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise ProtocolError(f"not msgpack: {error}") from None
 
@@ -154,6 +163,15 @@ def _row(make: Callable[..., Any], inner: Sequence[_Check]) -> _Check:
     return check
 
 
+def _links(parts: Sequence[Any]) -> LinkGroup:
+    """A group whose columns are equally long: who reads one by the position of another must not fall off."""
+    group = LinkGroup._make(parts)
+    for name, column in zip(LinkGroup._fields, group, strict=True):
+        if type(column) is tuple and len(column) != len(group.urls):
+            raise _Bad(f"{len(column)} {name} for {len(group.urls)} urls")
+    return group
+
+
 def _compile(kind: Any, bound: Range | Size | None = None) -> _Check:
     kind = getattr(kind, "__supertype__", kind)
     origin = get_origin(kind)
@@ -172,7 +190,8 @@ def _compile(kind: Any, bound: Range | Size | None = None) -> _Check:
         return _row(tuple, [_compile(part) for part in parts])
     if isinstance(kind, type) and issubclass(kind, tuple):
         hints = get_type_hints(kind, include_extras=True)
-        return _row(kind._make, [_compile(hints[name]) for name in kind._fields])  # type: ignore[attr-defined]  # NamedTuple
+        make = _links if kind is LinkGroup else kind._make  # type: ignore[attr-defined]  # NamedTuple
+        return _row(make, [_compile(hints[name]) for name in kind._fields])  # type: ignore[attr-defined]
     if kind is bool:
         return _flag
     if kind in (int, float):

@@ -41,7 +41,7 @@ from coordinator.progress import Reporter, reporter
 from coordinator.server import Keys, ShardServer, new_keys
 from coordinator.settings import CoordinatorSettings
 from coordinator.sink import room
-from coordinator.steps import Asked, Say, Seeded, Steered, Tell, Tick
+from coordinator.steps import Asked, Rescoped, Say, Seeded, Steered, Tell, Tick
 from coordinator.watch import Watch
 
 FINISHED, LOOK, STOPPED, INTERRUPTED = 0, 1, 3, 130
@@ -350,8 +350,7 @@ class Coordinator:
         if self._intake.scope_grew:
             self._intake.scope_grew = False
             core = self._server.core
-            core.set_scope(core.scope.with_sites(core.scope.sites))
-            self._server.deliver(Tick())
+            self._server.deliver(Rescoped(core.scope.with_sites(core.scope.sites)))
 
     def _set_phase(self) -> None:
         held = self._paused or self._disk_short

@@ -12,6 +12,7 @@ import click
 
 from common.commandline import Group, run
 from common.config import version
+from coordinator.commands.export import export
 from coordinator.commands.files import init, key
 from coordinator.commands.inspect import audit, tail, why
 from coordinator.commands.start import crawl, start
@@ -39,5 +40,5 @@ def coord() -> None:
     """
 
 
-for _command in (crawl, start, status, stop, pause, resume, add, why, audit, tail, init, key):
+for _command in (crawl, start, status, stop, pause, resume, add, why, audit, tail, export, init, key):
     coord.add_command(_command)

@@ -21,6 +21,7 @@ class WorkerSession:
 
     __slots__ = (
         "answers",
+        "cpu_percent",
         "epoch_seen",
         "fetched",
         "held_bytes",
@@ -35,9 +36,11 @@ class WorkerSession:
         "lent_requests",
         "local",
         "number",
+        "offline",
         "pid",
         "requests",
         "robots",
+        "rss",
     )
 
     def __init__(self, session: bytes, *, host: str, pid: int, index: int, local: bool, now: float) -> None:
@@ -58,6 +61,10 @@ class WorkerSession:
         self.held_bytes = 0
         self.fetched = 0
         self.lag_ms = 0
+        self.cpu_percent = 0
+        self.rss = 0
+        self.offline = False
+        """It suspects its own network."""
         self.answers: OrderedDict[int, str | None] = OrderedDict()
         """Number of a data message -> None when accepted, else the code of the refusal."""
         self.robots: OrderedDict[str, int] = OrderedDict()

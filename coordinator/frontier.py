@@ -2,17 +2,22 @@
 
 It decides admission (is this request new?), the order of requests within a host (retries, then priority, then depth,
 then age) and the order of hosts (who is due first; round-robin among more hosts than fit into memory). It does not
-know leases, workers or the outcome of anything. No I/O and no clock: rows are read and written through an `Overlay`,
+know leases or workers. No I/O and no clock: rows are read and written through an `Overlay`,
 time comes in as `now` (monotonic seconds) and `wall` (seconds since 1970).
 
-A host in memory is IDLE, WAITING in the due-heap, or PARKED: more hosts with work than BENCH fit into memory wait in
-the store, first in, first out, and a host that comes back from a lease goes to the end of that line while there is
-one. Of a queue only the head is in memory.
+A host in memory is IDLE, WAITING in the due-heap, PARKED or HELD: more hosts with work than BENCH fit into memory
+wait in the store, first in, first out, and a host that comes back from a lease goes to the end of that line while
+there is one; hosts all of whose requests a budget holds back stand in a line of their own until it changes. Of a
+queue only the head is in memory.
+
+With a depth limit a request that has ended, or is lent, may be found at a smaller depth: then it is visited again for
+its links (rule 15). Such a visit is queued like a request, with Flag.LINKS_ONLY and a row of its own.
 
 Invariants (`check()`; runs after every step of the stateful tests):
   1. an open request is queued at exactly one place, waits for a retry, or was taken and not put back;
   2. a host's head holds the smallest places of its queue, and `queued` counts the queue;
-  3. lanes lent + lanes free = per_host;  4. a host with requests and a free lane is WAITING, PARKED or held.
+  3. lanes lent + lanes free = per_host;  4. a host with requests and a free lane is WAITING, PARKED or HELD;
+  5. `held` counts what --max-pages-per-host holds back, over hosts in memory and in the store.
 
 Read next: hostqueue.py (one host), shard.py (who calls this).
 """
@@ -26,17 +31,20 @@ from hashlib import sha1
 from common.config import HostPolicy
 from common.errors import StorageError
 from common.messages import Flag, Form, Request
+from common.outcome import Outcome
 from common.url import CanonicalURL, HostKey, fingerprint, host_key, request_key, slot
 from coordinator.hostqueue import Host, Where
 from coordinator.policy import MAX_RETRY_DELAY, delay_in_force
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
     PRIORITY_ZERO,
+    DoneRow,
     HostRow,
     OpenRow,
     Place,
     after,
     as_request,
+    held_row,
     host_row,
     is_done,
     pack,
@@ -46,6 +54,7 @@ from coordinator.store.rows import (
     queue_key,
     queue_place,
     queue_prefix,
+    relink_row,
     request_row,
     unpack,
     unpack_request_row,
@@ -63,6 +72,9 @@ WARM = 5_000
 HEADS = 400_000
 """Requests in memory over all heads; about 0.5 KiB each."""
 
+FORGET_SECONDS = 1.0
+"""Between two looks for hosts that need not be in memory; each costs some milliseconds."""
+
 
 def key_of(url: str, form: Form | None, seed: int) -> bytes:
     """The 16 bytes of a request in a crawl whose fingerprints have this seed."""
@@ -70,6 +82,12 @@ def key_of(url: str, form: Form | None, seed: int) -> bytes:
         return fingerprint(CanonicalURL(url), seed)
     digest = None if form.body is None else sha1(form.body, usedforsecurity=False).digest()
     return request_key(form.method, CanonicalURL(url), digest, form.round, form.serial, seed)
+
+
+def row_of(slot: int, request: Request, seed: int) -> bytes:
+    """Key of the row that says where an open request stands; a visit for links alone has one of its own."""
+    row = relink_row if request.flags & Flag.LINKS_ONLY else request_row
+    return row(slot, key_of(request.url, request.form, seed))
 
 
 class Frontier:
@@ -84,12 +102,13 @@ class Frontier:
         epoch: int,
         seq: int = 0,
         turns: tuple[int, int] = (0, 0),
+        held_turns: tuple[int, int, int] = (0, 0, 0),
         bench: int = BENCH,
         heads: int = HEADS,
     ) -> None:
         self._rows = rows
         self._seed = seed
-        self._host_policy = host_policy
+        self.host_policy = host_policy
         self._epoch = epoch
         """Of this start of the shard: what clocks say about a host of an earlier one is not enough (rule 10)."""
         self._bench_limit = bench
@@ -98,21 +117,30 @@ class Frontier:
         """The last number given to a queue entry; stored with the counts."""
         self.turns = turns
         """(first, next) numbers of the line of parked hosts."""
+        self.held_turns = held_turns
+        """(first, next) numbers of the line of held hosts; those below the third may be looked at again."""
         self.hosts: dict[HostKey, Host] = {}
         self._due: list[tuple[float, int, Host]] = []
         self._versions = 0
         self._dirty: dict[HostKey, Host] = {}
         self._benched = 0
-        self.held: dict[HostKey, Host] = {}
-        """Hosts with requests that a budget holds back; looked at again when it changes."""
+        self._forgot_at = float("-inf")
+        self.held = 0
+        """Queued requests that --max-pages-per-host holds back."""
         self.queued = 0
         self.waiting = 0
         self.charged = 0
         """Over all hosts: queued, waiting for a retry, and queued that were lent before."""
+        self.relinks = 0
+        """Visits for links alone that are open: queued, waiting or lent."""
         self.hosts_known = 0
         self.may_charge = True
         """False when the budget is used up: only what was lent before may be lent."""
         self.host_limit: int | None = None
+        self.round = 0
+        """Of recrawling; what a host was charged in an earlier one counts no more."""
+        self.max_depth: int | None = None
+        """With a limit, what is found at a smaller depth later is visited again for its links."""
 
     # ---------------------------------------------------------------------------------------------- life of a request
 
@@ -121,7 +149,8 @@ class Frontier:
         return key_of(url, form, self._seed)
 
     def admit(self, request: Request, now: float, wall: float) -> bool:
-        """Queue a request if it is new; True if it was. A known one that still waits takes the smaller depth."""
+        """Queue a request if it is new; True if it was. A known one takes the smaller depth: where it still waits,
+        or in a visit for its links."""
         name = host_key(CanonicalURL(request.url))
         number = slot(name)
         row = request_row(number, self.key_of(request.url, request.form))
@@ -129,6 +158,8 @@ class Frontier:
         if known is not None:
             if not is_done(known):
                 self._lift(request, name, number, row, known)
+            elif self.max_depth is not None:
+                self._find_again(request, row, known, now, wall)
             return False
         host = self._host(name, number, now, wall)
         place = self._place(request)
@@ -157,6 +188,7 @@ class Frontier:
                     host.charged -= 1
                     self.charged -= 1
                 taken.append(request)
+            host.floor = queue_key(prefix, part[-1][0])
             host.queued -= len(part)
             self.queued -= len(part)
         self.touch(host)
@@ -169,8 +201,13 @@ class Frontier:
             (queue_prefix(host.slot, host.key), False),
             (wait_prefix(host.slot, host.key), True),
         ):
-            for key, packed in self._rows.scan(*_range(prefix), limit=count - len(taken)):
+            start, stop = _range(prefix)
+            if not waits and host.floor is not None:
+                start = host.floor
+            for key, packed in self._rows.scan(start, stop, limit=count - len(taken)):
                 self._rows.delete(key)
+                if not waits:
+                    host.floor = key
                 taken.append(as_request(unpack(packed)))
                 if waits:
                     host.waiting -= 1
@@ -189,17 +226,16 @@ class Frontier:
     def put_back(self, host: Host, requests: Sequence[Request], now: float) -> None:
         """Requests that were taken and have no result are queued again, before what was never lent."""
         for request in requests:
-            self._enqueue(host, self._place(request), request, rewrite=True)
+            self._enqueue_again(host, self._lifted(host, request))
         self._settle(host, now)
 
     def put_off(
         self, host: Host, request: Request, tries: tuple[tuple[int, float], ...], due_wall: float, now: float
     ) -> None:
         """A failed try is to be repeated at `due_wall`; until then the request waits beside the queue."""
-        self.seq += 1
+        request = self._lifted(host, request)
         place = self._place(request)
-        row = request_row(host.slot, self.key_of(request.url, request.form))
-        self._rows.put(row, pack_open(OpenRow(place, tries)))
+        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, tries)))
         self._rows.put(wait_key(wait_prefix(host.slot, host.key), due_wall, self.seq), pack_queued(request))
         host.waiting += 1
         self.waiting += 1
@@ -212,9 +248,65 @@ class Frontier:
         """(outcome's code, wall time) of the tries that an open request has behind it."""
         if not request.attempts:
             return ()
-        packed = self._rows.get(request_row(host.slot, self.key_of(request.url, request.form)))
+        packed = self._rows.get(self.row_of(host, request))
         row = unpack_request_row(packed) if packed is not None else None
         return row.tries if row is not None else ()
+
+    def row_of(self, host: Host, request: Request) -> bytes:
+        """Key of the row that says where a request stands: its own, or that of a visit for its links."""
+        return row_of(host.slot, request, self._seed)
+
+    def depth_found(self, host: Host, request: Request) -> int:
+        """The smallest depth at which a request that is lent was found meanwhile."""
+        packed = self._rows.get(self.row_of(host, request))
+        row = None if packed is None else unpack_request_row(packed)
+        return min(request.depth, row.place.depth) if isinstance(row, OpenRow) else request.depth
+
+    def withdraw(self, host: Host, request: Request, now: float) -> bool:
+        """Take a request that was just admitted out of its queue again; False: it is not there any more."""
+        row = self._rows.get(self.row_of(host, request))
+        there = None if row is None else unpack_request_row(row)
+        if not isinstance(there, OpenRow):
+            return False
+        key = queue_key(queue_prefix(host.slot, host.key), there.place)
+        if self._rows.get(key) is None:
+            return False
+        self._rows.delete(key)
+        host.drop_head(there.place)
+        host.queued -= 1
+        self.queued -= 1
+        if there.place.rank == 0:
+            host.charged -= 1
+            self.charged -= 1
+        self.touch(host)
+        return True
+
+    def reopen(self, host: Host, request: Request, now: float) -> None:
+        """A request that had ended is queued again, before what was never lent (`coord retry`)."""
+        request = request._replace(flags=request.flags | CHARGED, attempts=0)
+        place = self._place(request)
+        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, ())))
+        self._enqueue(host, place, request)
+        self._settle(host, now)
+
+    def relink(self, host: Host, request: Request, now: float) -> None:
+        """Queue a visit of an ended request for its links alone (rule 15); it is charged to no budget."""
+        request = request._replace(flags=request.flags | Flag.LINKS_ONLY | CHARGED, attempts=0)
+        place = self._place(request)
+        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, ())))
+        self.relinks += 1
+        self._enqueue(host, place, request)
+        self._settle(host, now)
+
+    def relinked(self, host: Host, request: Request) -> None:
+        """A visit for links is over: the depth at which they were followed is noted with the request."""
+        self._rows.delete(self.row_of(host, request))
+        self.relinks -= 1
+        own = request_row(host.slot, self.key_of(request.url, request.form))
+        packed = self._rows.get(own)
+        row = None if packed is None else unpack_request_row(packed)
+        if isinstance(row, DoneRow) and request.depth < row.depth:
+            self._rows.put(own, pack(row._replace(linked=request.depth)))
 
     # ------------------------------------------------------------------------------------------------- life of a host
 
@@ -222,6 +314,19 @@ class Frontier:
         """The host, from memory or from the store, or new."""
         key = HostKey(name)
         return self._host(key, slot(key), now, wall)
+
+    def host_of(self, url: str, now: float, wall: float) -> Host:
+        """The host of a canonical URL."""
+        return self.host(host_key(CanonicalURL(url)), now, wall)
+
+    def block(self, host: Host, blocked: bool) -> None:
+        """A person wants nothing fetched of this host, or no longer so: all that is queued ends as OPERATOR."""
+        if blocked and host.doom != Outcome.OPERATOR.code:
+            host.doom, host.doom_reason = Outcome.OPERATOR.code, "blocked by the operator"
+            self.touch(host)
+        elif not blocked and host.doom == Outcome.OPERATOR.code:
+            host.doom, host.doom_reason = None, None
+            self.touch(host)
 
     def ready(self, now: float, wall: float) -> Host | None:
         """The host that is due first and has something to lend now; it stays where it is until `settle`."""
@@ -241,7 +346,7 @@ class Frontier:
                 heapq.heappop(self._due)
                 self._unlist(host)
                 self._settle(host, now, wall)
-            if self._benched >= self._bench_limit or self.turns[0] == self.turns[1]:
+            if self._benched >= self._bench_limit or not self._in_line:
                 return None
 
     def count_ready(self, now: float, enough: int) -> int:
@@ -265,7 +370,7 @@ class Frontier:
         """Put the host where it belongs after its queue, lanes or clock changed; `lent`: it just had its turn."""
         self._unlist(host)
         self.touch(host)
-        if lent and self.turns[0] < self.turns[1] and host.queued and not host.lent_lanes:
+        if lent and self._in_line and host.queued and not host.lent_lanes and self._lendable(host):
             self._park(host)
         else:
             self._settle(host, now, wall)
@@ -273,23 +378,40 @@ class Frontier:
     def touch(self, host: Host) -> None:
         """Something that its row tells has changed: write it with the next commit."""
         self._dirty[HostKey(host.key)] = host
+        if self.host_limit is not None:
+            held = held_back(host.queued, host.charged, host.lent, self.host_limit)
+            self.held += held - host.held
+            host.held = held
 
-    def release_held(self, now: float) -> None:
-        """A budget changed: look at every host that it held."""
-        held, self.held = self.held, {}
-        for host in held.values():
-            host.where = Where.IDLE
-            self._settle(host, now)
+    def postpone(self, host: Host, until: float) -> None:
+        """Look at the host again at `until`, whatever its clock says: something else than it keeps it waiting."""
+        self._unlist(host)
+        self._list(host, until)
+
+    def release_held(self) -> None:
+        """A budget changed: every host that it held is looked at again, as there is room for it in memory."""
+        first, following, _ = self.held_turns
+        self.held_turns = (first, following, following)
+
+    def limit_hosts(self, limit: int | None, now: float, wall: float) -> None:
+        """--max-pages-per-host is another one now. Cost: a pass over all host rows."""
+        self.flush(now, wall)
+        self.host_limit, self.held = limit, 0
+        for key, row in self._host_rows():
+            host = self.hosts.get(HostKey(key[3:].decode()))
+            lent = row.lent if row.round == self.round else 0
+            held = 0 if limit is None else held_back(row.queued, row.charged, lent, limit)
+            self.held += held
+            if host is not None:
+                host.held = held
+        self.release_held()
 
     @property
     def lendable(self) -> int:
         """Requests that could be lent, now or when their hosts are due; what keeps the crawl from ending."""
         if not self.may_charge:
             return self.charged + self.waiting
-        held = 0
-        if self.host_limit is not None:
-            held = sum(host.queued - host.charged for host in self.held.values())
-        return self.queued + self.waiting - held
+        return self.queued + self.waiting - self.held
 
     @property
     def dirty(self) -> bool:
@@ -299,17 +421,15 @@ class Frontier:
     def flush(self, now: float, wall: float) -> None:
         """Write the rows of the hosts that changed, and forget hosts that need not be in memory."""
         for host in self._dirty.values():
-            self._rows.put(host_row(host.slot, host.key), pack(host.to_row(now, wall, self._epoch)))
+            row = host.to_row(now, wall, self._epoch, self.round)
+            self._rows.put(host_row(host.slot, host.key), pack(row))
         self._dirty = {}
-        spare = len(self.hosts) - self._benched - len(self.held) - WARM
-        if spare > WARM // 10:
-            gone = [
-                host
-                for host in self.hosts.values()
-                if host.wake is None and not host.lent_lanes and host.key not in self.held
-            ]
+        spare = len(self.hosts) - self._benched - WARM
+        if spare > WARM // 10 and now - self._forgot_at >= FORGET_SECONDS:
+            self._forgot_at = now
+            gone = [host for host in self.hosts.values() if host.wake is None and not host.lent_lanes]
             for host in gone[: spare + WARM // 10]:
-                if host.due() <= now or host.where is Where.PARKED or not host.queued:
+                if host.due() <= now or host.where in (Where.PARKED, Where.HELD) or not host.queued:
                     host.version += 1
                     del self.hosts[HostKey(host.key)]
 
@@ -321,11 +441,17 @@ class Frontier:
             places = [queue_place(key) for key, _ in entries]
             assert [place for place, _ in host.head] == places[: len(host.head)], host
             assert host.more or len(host.head) == len(places), host
-            assert host.lent_lanes + sum(count for _, count in host.free) == host.per_host, host
+            assert host.lent_lanes + host.free_lanes == max(host.per_host, host.lent_lanes), host
             assert host.charged == sum(place.rank == 0 for place in places), host
-            assert sum(1 for h in self.held if h == host.key) <= 1
-            if host.queued and host.free and host.where is Where.IDLE:
-                assert HostKey(host.key) in self.held, host
+            assert not (host.queued and host.free and host.where is Where.IDLE), host
+        if self.host_limit is not None:
+            stored = {key[3:].decode(): row for key, row in self._host_rows()}
+            counted = 0
+            for name in stored.keys() | self.hosts.keys():
+                of: Host | HostRow = self.hosts.get(HostKey(name)) or stored[name]
+                lent = of.lent if isinstance(of, Host) or of.round == self.round else 0
+                counted += held_back(of.queued, of.charged, lent, self.host_limit)
+            assert self.held == counted, (self.held, counted)
 
     # ---------------------------------------------------------------------------------------------------------- private
 
@@ -335,11 +461,16 @@ class Frontier:
         priority = PRIORITY_ZERO - (request.form.priority if request.form else 0)
         return Place(rank, priority, request.depth, self.seq)
 
-    def _enqueue(self, host: Host, place: Place, request: Request, *, rewrite: bool = False) -> None:
-        if rewrite:
-            row = request_row(host.slot, self.key_of(request.url, request.form))
-            self._rows.put(row, pack_open(OpenRow(place, self.tries_of(host, request))))
-        self._rows.put(queue_key(queue_prefix(host.slot, host.key), place), pack_queued(request))
+    def _enqueue_again(self, host: Host, request: Request) -> None:
+        place = self._place(request)
+        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, self.tries_of(host, request))))
+        self._enqueue(host, place, request)
+
+    def _enqueue(self, host: Host, place: Place, request: Request) -> None:
+        key = queue_key(queue_prefix(host.slot, host.key), place)
+        self._rows.put(key, pack_queued(request))
+        if host.floor is not None and key < host.floor:
+            host.floor = key
         host.queued += 1
         self.queued += 1
         if place.rank == 0:
@@ -348,34 +479,64 @@ class Frontier:
         host.push_head(place, request, self._head_size())
         self.touch(host)
 
+    def _lifted(self, host: Host, request: Request) -> Request:
+        """The request at the smallest depth at which it was found while it was lent or waited."""
+        if self.max_depth is None:
+            return request
+        depth = self.depth_found(host, request)
+        return request if depth == request.depth else request._replace(depth=depth)
+
     def _lift(self, request: Request, name: HostKey, number: int, row: bytes, known: bytes) -> None:
-        """A shorter path to a request that still waits in its queue."""
+        """A shorter path to a request that is open. Where it is lent, or waits, its row alone remembers that."""
         there = unpack_request_row(known)
         if not isinstance(there, OpenRow) or request.depth >= there.place.depth:
             return
         old = queue_key(queue_prefix(number, name), there.place)
         packed = self._rows.get(old)
+        place = there.place._replace(depth=request.depth)
+        if packed is None and self.max_depth is None:
+            return
+        self._rows.put(row, pack_open(OpenRow(place, there.tries)))
         if packed is None:
             return
-        waiting = as_request(unpack(packed))
-        self._rows.delete(old)
-        place = there.place._replace(depth=request.depth)
-        lifted = waiting._replace(
+        lifted = as_request(unpack(packed))._replace(
             depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
         )
-        self._rows.put(row, pack_open(OpenRow(place, there.tries)))
-        self._rows.put(queue_key(queue_prefix(number, name), place), pack_queued(lifted))
+        new = queue_key(queue_prefix(number, name), place)
+        self._rows.delete(old)
+        self._rows.put(new, pack_queued(lifted))
         host = self.hosts.get(name)
         if host is not None:
             host.drop_head(there.place)
             host.push_head(place, lifted, self._head_size())
+            if host.floor is not None and new < host.floor:
+                host.floor = new
+
+    def _find_again(self, request: Request, row: bytes, known: bytes, now: float, wall: float) -> None:
+        """A shorter path to a request that has ended: its links are followed again, if the limit may have cut them."""
+        done = unpack_request_row(known)
+        assert isinstance(done, DoneRow) and self.max_depth is not None
+        if request.depth >= done.depth or not leads_on(done.outcome, request.depth, self.max_depth):
+            return
+        name = host_key(CanonicalURL(request.url))
+        again = done.request._replace(
+            depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
+        )
+        number = slot(name)
+        visit = relink_row(number, row[3:])
+        waiting = self._rows.get(visit)
+        if waiting is not None:
+            self._lift(again._replace(flags=again.flags | Flag.LINKS_ONLY), name, number, visit, waiting)
+            return
+        self.relink(self._host(name, number, now, wall), again, now)
 
     def _head_size(self) -> int:
         return max(4, min(64, self._head_limit // max(1, self._benched)))
 
     def _refill(self, host: Host, prefix: bytes) -> None:
         size = max(self._head_size(), 16)
-        entries = self._rows.scan(*_range(prefix), limit=size)
+        start, stop = _range(prefix)
+        entries = self._rows.scan(start if host.floor is None else host.floor, stop, limit=size)
         host.head = [(queue_place(key), as_request(unpack(packed))) for key, packed in entries]
         host.more = len(entries) == size
 
@@ -405,8 +566,7 @@ class Frontier:
             self._rows.delete(key)
             host.waiting -= 1
             self.waiting -= 1
-            request = as_request(unpack(packed))
-            self._enqueue(host, self._place(request), request, rewrite=True)
+            self._enqueue_again(host, self._lifted(host, as_request(unpack(packed))))
         self.touch(host)
 
     def _host(self, name: HostKey, number: int, now: float, wall: float) -> Host:
@@ -414,7 +574,7 @@ class Frontier:
         if host is not None:
             return host
         packed = self._rows.get(host_row(number, name))
-        policy = self._host_policy(name)
+        policy = self.host_policy(name)
         if packed is None:
             host = Host(name, number, per_host=policy.per_host, now=now)
             self.hosts_known += 1
@@ -423,33 +583,39 @@ class Frontier:
             row = HostRow(*unpack(packed))
             left = min(max(0.0, row.due_wall - wall), row.set_for)
             if row.epoch != self._epoch and row.lent:
-                left = max(left, delay_in_force(policy.delay, row.crawl_delay, row.elapsed))
+                left = max(left, delay_in_force(policy.delay, row.crawl_delay, row.elapsed, row.penalty))
             host = Host.from_row(name, number, row, per_host=policy.per_host, due=now + left, now=now)
+            if row.round != self.round:
+                host.lent = 0
+            if self.host_limit is not None:
+                host.held = held_back(host.queued, host.charged, host.lent, self.host_limit)
             if host.queued or host.waiting:
-                host.where = Where.PARKED
+                host.where = Where.HELD if row.held else Where.PARKED
                 host.more = True
+        self.block(host, policy.blocked)
         self.hosts[name] = host
         return host
 
     def _settle(self, host: Host, now: float, wall: float | None = None) -> None:
         if host.where is Where.PARKED:
             return
-        if host.where is Where.WAITING:
-            wake = self._wake_time(host, now, wall)
-            if wake is None or wake >= (host.wake or 0.0):
-                return
-            self._unlist(host)
-        if host.key in self.held:
-            del self.held[HostKey(host.key)]
         wake = self._wake_time(host, now, wall)
+        match host.where:
+            case Where.WAITING:
+                if wake is None or wake >= (host.wake or 0.0):
+                    return
+                self._unlist(host)
+            case Where.HELD:
+                if wake is None:
+                    return
+                host.where, host.turn = Where.IDLE, None
         if wake is None:
             if host.queued and host.free:
-                self.held[HostKey(host.key)] = host
-            return
-        if self._benched >= self._bench_limit:
+                self._hold(host)
+        elif self._benched >= self._bench_limit:
             self._park(host)
-            return
-        self._list(host, wake)
+        else:
+            self._list(host, wake)
 
     def _wake_time(self, host: Host, now: float, wall: float | None) -> float | None:
         """When the host should be looked at; None: not before something else happens."""
@@ -482,57 +648,102 @@ class Frontier:
             self._versions += 1
             host.version = self._versions
 
+    @property
+    def _in_line(self) -> bool:
+        """Whether hosts outside memory wait for a place in it."""
+        return self.turns[0] < self.turns[1] or self.held_turns[0] < self.held_turns[2]
+
     def _park(self, host: Host) -> None:
         first, following = self.turns
         self._rows.put(parked_row(following), host.key.encode())
         self.turns = (first, following + 1)
-        host.where = Where.PARKED
-        host.turn = following
+        self._leave_memory(host, Where.PARKED, following)
+
+    def _hold(self, host: Host) -> None:
+        first, following, released = self.held_turns
+        self._rows.put(held_row(following), host.key.encode())
+        self.held_turns = (first, following + 1, released)
+        self._leave_memory(host, Where.HELD, following)
+
+    def _leave_memory(self, host: Host, where: Where, turn: int) -> None:
+        host.where = where
+        host.turn = turn
         host.head = []
         host.more = True
         self.touch(host)
 
     def _unpark(self, now: float, wall: float) -> None:
-        """While there is room on the bench, the next hosts in line take their place."""
-        while self.turns[0] < self.turns[1] and self._benched < self._bench_limit:
-            first, following = self.turns
-            packed = self._rows.get(parked_row(first))
-            self._rows.delete(parked_row(first))
-            self.turns = (first + 1, following)
+        """While there is room on the bench, the next hosts in line take their place: first those of a budget that
+        has changed."""
+        while self._in_line and self._benched < self._bench_limit:
+            first, following, released = self.held_turns
+            where = Where.HELD if first < released else Where.PARKED
+            if where is Where.HELD:
+                row = held_row(first)
+                self.held_turns = (first + 1, following, released)
+            else:
+                first, following = self.turns
+                row = parked_row(first)
+                self.turns = (first + 1, following)
+            packed = self._rows.get(row)
+            self._rows.delete(row)
             if packed is None:
                 continue
             host = self.host(packed.decode(), now, wall)
-            if host.turn == first:
+            if host.turn == first and host.where is where:
                 host.turn = None
                 host.where = Where.IDLE
                 self._settle(host, now, wall)
                 self.touch(host)
 
-    def recover(self, now: float, wall: float) -> Iterator[str]:
-        """Once, at start: hosts with work that stand neither in memory nor in the line join the line.
-
-        A host on the bench when the shard died has a row and no turn. Yields their names. Cost: one pass over the
-        host rows.
-        """
+    def _host_rows(self) -> Iterator[tuple[bytes, HostRow]]:
         start, stop = _range(b"h")
         while entries := self._rows.scan(start, stop, limit=1000):
             start = entries[-1][0] + b"\0"
             for key, packed in entries:
-                self.hosts_known += 1
-                row = HostRow(*unpack(packed))
-                self.queued += row.queued
-                self.waiting += row.waiting
-                self.charged += row.charged
-                if (row.queued or row.waiting) and row.turn is None:
-                    host = self.host(key[3:].decode(), now, wall)
-                    self._park(host)
-                    yield host.key
+                yield key, HostRow(*unpack(packed))
+
+    def recover(self, now: float, wall: float) -> Iterator[str]:
+        """Once, at start: what is counted in memory alone, and hosts with work that stand in no line join it.
+
+        A host on the bench when the shard died has a row and no turn. Yields their names. Cost: one pass over the
+        host rows.
+        """
+        for key, row in self._host_rows():
+            self.hosts_known += 1
+            self.queued += row.queued
+            self.waiting += row.waiting
+            self.charged += row.charged
+            if self.host_limit is not None:
+                lent = row.lent if row.round == self.round else 0
+                self.held += held_back(row.queued, row.charged, lent, self.host_limit)
+            if (row.queued or row.waiting) and row.turn is None:
+                host = self.host(key[3:].decode(), now, wall)
+                self._park(host)
+                yield host.key
+        start, stop = _range(b"x")
+        while entries := self._rows.scan(start, stop, limit=1000):
+            start = entries[-1][0] + b"\0"
+            self.relinks += len(entries)
+        self.release_held()
 
 
 CHARGED = 16
 """Bit of `Request.flags` within a shard: lent before, so charged to the budget and first in its queue."""
 
 assert CHARGED not in frozenset(Flag)
+
+
+def held_back(queued: int, charged: int, lent: int, limit: int) -> int:
+    """How many queued requests of a host --max-pages-per-host holds back."""
+    return max(0, queued - charged - max(0, limit - lent))
+
+
+def leads_on(outcome: Outcome, depth: int, max_depth: int) -> bool:
+    """Whether a page with this outcome, visited at a depth, may lead to requests within the limit."""
+    if outcome is Outcome.REDIRECT:
+        return True
+    return outcome in (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE) and depth < max_depth
 
 
 def _retry_left(due_wall: float, wall: float) -> float:

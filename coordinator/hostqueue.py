@@ -23,11 +23,13 @@ class Where(Enum):
     """Where a host in memory is to be found."""
 
     IDLE = "idle"
-    """Nothing of it can be lent now: no requests, all lanes lent, or held by a budget."""
+    """Nothing of it can be lent now: no requests, or all lanes lent."""
     WAITING = "waiting"
     """In the due-heap."""
     PARKED = "parked"
     """Its turn stands in the store; it is in memory only by chance."""
+    HELD = "held"
+    """A budget holds all of it back; its number stands in the store, it is in memory only by chance."""
 
 
 class Host:
@@ -44,13 +46,17 @@ class Host:
         "elapsed",
         "failures",
         "finished",
+        "floor",
         "free",
         "head",
+        "held",
+        "ip",
         "key",
         "last_session",
         "lent",
         "lent_lanes",
         "more",
+        "penalty",
         "per_host",
         "queued",
         "rest_until",
@@ -71,7 +77,7 @@ class Host:
         """The time of its valid entry in the due-heap."""
         self.version = 0
         self.turn: int | None = None
-        """Its number in the line of parked hosts."""
+        """Its number in the line where it stands: of parked hosts, or of held ones."""
         self.per_host = per_host
         self.free: list[tuple[float, int]] = [(now, per_host)]
         """(due, how many lanes), by due; what is missing to `per_host` is lent."""
@@ -82,6 +88,8 @@ class Host:
         self.head: list[tuple[Place, Request]] = []
         self.more = False
         """The store may hold places beyond the head."""
+        self.floor: bytes | None = None
+        """No key of its queue is below this: what was taken left tombstones there. None: not known."""
         self.queued = 0
         self.waiting = 0
         self.waiting_due: float | None = None
@@ -89,9 +97,13 @@ class Host:
         self.charged = 0
         """How many of the queued were lent before (a budget never holds those back)."""
         self.crawl_delay = 0.0
+        self.penalty = 0.0
+        self.ip: str | None = None
         self.failures = 0
         self.lent = 0
-        """Requests charged, ever: what --max-pages-per-host counts."""
+        """Requests charged in this round: what --max-pages-per-host counts."""
+        self.held = 0
+        """Queued requests that --max-pages-per-host holds back."""
         self.finished = 0
         self.doom: int | None = None
         self.doom_reason: str | None = None
@@ -147,6 +159,9 @@ class Host:
         self.lent_lanes -= count
         if self.lent_lanes + self.free_lanes + count > self.per_host:
             count = max(0, self.per_host - self.lent_lanes - self.free_lanes)
+            self.rest_until = max(
+                self.rest_until, due
+            )  # of a lane that there is no more; its fetch is owed a delay
         if count:
             insort(self.free, (due, count))
             if len(self.free) > 64:
@@ -162,6 +177,18 @@ class Host:
         if len(self.free) % 2:
             folded.append(self.free[-1])
         self.free = folded
+
+    def set_lanes(self, per_host: int, now: float) -> None:
+        """Another number of lanes is configured: new ones are free at once, those too many go when they come back."""
+        more = per_host - self.per_host
+        self.per_host = per_host
+        if more > 0 and (room := per_host - self.lent_lanes - self.free_lanes) > 0:
+            insort(self.free, (now, min(more, room)))
+        while self.free and self.lent_lanes + self.free_lanes > per_host:
+            due, count = self.free.pop(0)  # the lane that is due first goes, so that none becomes due earlier
+            keep = count - (self.lent_lanes + self.free_lanes + count - per_host)
+            if keep > 0:
+                self.free.insert(0, (due, keep))
 
     def attach_lanes(self, count: int) -> None:
         """After a restart: `count` lanes are lent by a lease that is still open."""
@@ -191,7 +218,7 @@ class Host:
 
     # -------------------------------------------------------------------------------------------------- the row
 
-    def to_row(self, now: float, wall: float, epoch: int) -> HostRow:
+    def to_row(self, now: float, wall: float, epoch: int, round_number: int) -> HostRow:
         """What is stored. `due_wall` is the latest due of all lanes, so that a restart hurries nobody."""
         left = max(0.0, max(self.due_at_most, self.rest_until) - now)
         return HostRow(
@@ -211,6 +238,10 @@ class Host:
             cookies=self.cookies,
             turn=self.turn,
             epoch=epoch,
+            ip=self.ip,
+            penalty=self.penalty,
+            held=self.where is Where.HELD,
+            round=round_number,
         )
 
     @classmethod
@@ -232,6 +263,8 @@ class Host:
         host.authorities = row.authorities
         host.cookies = row.cookies
         host.turn = row.turn
+        host.ip = row.ip
+        host.penalty = row.penalty
         host.more = row.queued > 0
         return host
 

@@ -33,6 +33,7 @@ class OpenLease:
         "local",
         "open",
         "progress_at",
+        "recalled",
         "requests",
         "session",
         "ttl",
@@ -67,6 +68,8 @@ class OpenLease:
         self.open = set(range(len(requests)))
         self.deadline = now + ttl * SLACK
         self.progress_at = now
+        self.recalled = False
+        """Its terms have changed: its holder is to give it back."""
         self.last_end: float | None = None
         """When the latest fetch that a report told of had ended; None: no fetch was told of yet."""
 

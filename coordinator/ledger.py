@@ -12,15 +12,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.messages import Facts, Flag, Page, Request
 from common.outcome import OUTCOMES, Outcome, State
-from common.warc import IDENTICAL_PAYLOAD, revisit_record, warc_date
+from common.warc import IDENTICAL_PAYLOAD, NOT_MODIFIED, revisit_record, warc_date
 from coordinator.outputs import Chunk, Location, Outputs
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import DigestRow, DoneRow, digest_row, meta_row, pack, request_row, unpack
+from coordinator.store.rows import (
+    DigestRow,
+    DoneRow,
+    digest_row,
+    meta_row,
+    pack,
+    request_row,
+    superseded_row,
+    unpack,
+)
 
 GAVE_A_PAGE = (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE)
 """Outcomes by which a seed is a good one."""
@@ -51,6 +60,16 @@ class Counts:
     seeds_ok: int = 0
     """Seeds, or what they redirected to, that gave a page."""
     revisits: int = 0
+    sitemaps: int = 0
+    """Of those that ended: sitemaps, which have no line in `pages`."""
+    retried: int = 0
+    """Requests that had ended and were queued again by a person; each left a line that counts no more."""
+    guarded: Counter[str] = field(default_factory=Counter)
+    """Requests set aside as TRAP, by rule."""
+    relinked: int = 0
+    """Visits made again for links alone, because of a smaller depth."""
+    again: Counter[str] = field(default_factory=Counter)
+    """In a round of recrawling: pages that are `new`, `changed`, `unchanged`, `vanished`."""
 
     @property
     def ended(self) -> int:
@@ -66,6 +85,9 @@ class Counts:
         self.done[row.facts.outcome] -= 1
         self.bytes -= row.facts.wire_length or 0
         self.revisits -= row.record == "revisit"
+        self.sitemaps -= row.line is None
+        if row.outcome is Outcome.TRAP and row.facts.reason:
+            self.guarded[row.facts.reason] -= 1
         self.seeds_ok -= bool(row.request.flags & Flag.SEED) and row.outcome in GAVE_A_PAGE
 
     def to_row(self) -> tuple[Any, ...]:
@@ -80,12 +102,18 @@ class Counts:
             dict(self.refused),
             self.seeds_ok,
             self.revisits,
+            self.sitemaps,
+            self.retried,
+            dict(self.guarded),
+            self.relinked,
+            dict(self.again),
         )
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Counts:
         """The inverse of `to_row`."""
-        admitted, attempts, charged, received, commits, done, refused, seeds_ok, revisits = row
+        admitted, attempts, charged, received, commits, done, refused, seeds_ok, revisits, *later = row
+        sitemaps, retried, guarded, relinked, again = later or (0, 0, {}, 0, {})
         return cls(
             admitted,
             attempts,
@@ -96,6 +124,11 @@ class Counts:
             Counter(refused),
             seeds_ok,
             revisits,
+            sitemaps,
+            retried,
+            Counter(guarded),
+            relinked,
+            Counter(again),
         )
 
 
@@ -115,7 +148,7 @@ class Ledger:
         self._rows.put(meta_row("counts"), pack(self.counts.to_row()))
 
     def store_records(self, chunks: Sequence[Chunk], now: float) -> Location:
-        """Records without a line in `pages`: robots.txt."""
+        """Records without a line in `pages`: robots.txt, and what a visit for links brought."""
         return self._outputs.append("warc", chunks, now)
 
     def end(
@@ -132,22 +165,59 @@ class Ledger:
         body: bytes = b"",
         reason: str | None = None,
         error: str | None = None,
+        earlier: DoneRow | None = None,
+        lines: bool = True,
     ) -> None:
-        """The request has its outcome for good. `row_key`: its slot and its 16 bytes; `wall`: now."""
+        """The request has its outcome for good. `row_key`: its slot and its 16 bytes; `wall`: now.
+
+        `earlier`: the same URL in the round before, which a 304 refers to. `lines`: whether it gets a line.
+        """
         location, record = None, None
-        if page is not None and outcome.has_record and (body or pieces):
+        if page is not None and outcome is Outcome.NOT_MODIFIED and earlier is not None:
+            page = _as_before(page, earlier)
+            location, record = self._not_modified(page, request.url, body, earlier, wall)
+        elif page is not None and outcome.has_record and (body or pieces):
             location, record = self._store(page, request.url, pieces, body, wall)
         facts = Facts(outcome.code) if page is None else page.facts
         facts = facts._replace(
             outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error
         )
         refused = () if page is None else page.refused
-        row = DoneRow(request, facts, attempts, record, location, ("", 0, 0), tries, refused)
-        line = self._outputs.append("pages", (page_line(row),), wall)
+        row = DoneRow(request, facts, attempts, record, location, None, tries, refused)
+        line = self._outputs.append("pages", (page_line(row),), wall) if lines else None
         self._rows.put(request_row(*row_key), pack(row._replace(line=line)))
         counts = self.counts
         counts.done[outcome.code] += 1
+        counts.sitemaps += not lines
+        if outcome is Outcome.TRAP and reason:
+            counts.guarded[reason] += 1
         counts.bytes += facts.wire_length or 0
+
+    def reopen(self, row: DoneRow) -> None:
+        """The request is open again: a person wants it tried anew. Its line counts no more, and is remembered."""
+        self.counts.take_back(row)
+        self.counts.retried += 1
+        if row.line is not None:
+            self._rows.put(superseded_row(*row.line), b"")
+
+    def _not_modified(
+        self, page: Page, url: str, body: bytes, earlier: DoneRow, wall: float
+    ) -> tuple[Location, str]:
+        """A revisit record of what the server says is as it was."""
+        facts = page.facts
+        revisit = revisit_record(
+            record_id=self._identifier(),
+            url=url,
+            date=facts.fetched_at or wall,
+            ip=facts.ip,
+            head=page.head,
+            profile=NOT_MODIFIED,
+            digest=facts.digest,
+            refers_to_url=earlier.request.url,
+            refers_to_date=earlier.facts.fetched_at or wall,
+        )
+        self.counts.revisits += 1
+        return self._append(body[: page.split], (revisit,), wall), "revisit"
 
     def _store(
         self, page: Page, url: str, pieces: Sequence[Chunk], body: bytes, wall: float
@@ -183,6 +253,20 @@ class Ledger:
         return Location(whole.file, whole.offset + len(asked), whole.length - len(asked))
 
 
+def _as_before(page: Page, earlier: DoneRow) -> Page:
+    """A 304 with what it leaves out because that is as it was: what the next round asks with, and the digest."""
+    facts, before = page.facts, earlier.facts
+    return replace(
+        page,
+        facts=facts._replace(
+            etag=facts.etag or before.etag,
+            last_modified=facts.last_modified or before.last_modified,
+            digest=before.digest,
+            title=before.title,
+        ),
+    )
+
+
 def page_line(row: DoneRow) -> bytes:
     """A request's line in `pages`, made from its row alone, so that a lost line can be written again (rule 3)."""
     request, facts, form = row.request, row.facts, row.request.form
@@ -213,5 +297,7 @@ def page_line(row: DoneRow) -> bytes:
         "attempts": row.attempts,
         "record": row.record,
         "warc": None if row.warc is None else dict(zip(("file", "offset", "length"), row.warc, strict=True)),
+        "lastmod": None if request.lastmod is None else warc_date(request.lastmod),
+        "simhash": None if facts.simhash is None else f"{facts.simhash:016x}",
     }
     return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"

@@ -30,6 +30,14 @@ HOST_FAILURES = 10
 ROBOTS_WAITS = (60.0, 300.0, 900.0, 2340.0)
 """Seconds between the tries of an unreachable robots.txt: five tries within an hour (contract, section 3)."""
 
+PENALTY = 1.0
+"""Seconds that the delay is at least after a first refusal (429, 503) or time-out; doubles with each further one."""
+
+MAX_PENALTY = 60.0
+
+PENALTY_FADES = 0.9
+"""What is left of the penalty after each fetch that went well: half of it after seven."""
+
 MAX_CRAWL_DELAY = 60.0
 MAX_ADAPTIVE_DELAY = 30.0
 
@@ -40,6 +48,18 @@ MAX_LEASE_REQUESTS = 512
 
 ROBOTS_LIFETIME = 24 * 3600.0
 """Seconds that a robots.txt may be used (RFC 9309, 2.4)."""
+
+ROBOTS_STALE = 7 * 24 * 3600.0
+"""Seconds that an older one may serve while the server fails."""
+
+POISON_DEATHS = 3
+"""Processes that a page may take with it before it is set aside (PROTOCOL rule 24)."""
+
+PERMITS_WAITING = 10_000
+"""Hosts for which a permit is wanted at one time; a worker asks again for what is beyond."""
+
+ADDRESS_WAIT = 5.0
+"""Seconds until a host whose address is busy (--per-ip) is looked at again, if none of the others is done before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +128,24 @@ def backoff(failures: int) -> float:
     return min(HOST_BACKOFF * 2.0 ** (min(failures, 20) - 1), MAX_HOST_BACKOFF)
 
 
-def delay_in_force(configured: float, crawl_delay: float, elapsed_ms: Sequence[int]) -> float:
-    """Seconds from the end of one fetch to the start of the next: the largest of three (contract, `--delay`).
+def penalty(before: float, outcome: Outcome, status: int | None, delay: float) -> float:
+    """Seconds that the delay is never below after this try: more after a refusal, slowly less after what went well."""
+    if status in _BUSY or outcome is Outcome.TIMEOUT:
+        return min(max(PENALTY, 2 * max(before, delay)), MAX_PENALTY)
+    if status is None or before == 0.0:
+        return before
+    faded = before * PENALTY_FADES
+    return faded if faded > max(delay, 0.05) else 0.0
+
+
+def delay_in_force(
+    configured: float, crawl_delay: float, elapsed_ms: Sequence[int], penalised: float = 0.0
+) -> float:
+    """Seconds from the end of one fetch to the start of the next: the largest of four (contract, `--delay`).
 
     A configured delay of 0 means that the site is one's own: response times do not matter then.
     """
-    delay = max(configured, min(crawl_delay, MAX_CRAWL_DELAY))
+    delay = max(configured, min(crawl_delay, MAX_CRAWL_DELAY), penalised)
     if configured > 0 and elapsed_ms:
         median = sorted(elapsed_ms)[len(elapsed_ms) // 2] / 1000
         delay = max(delay, min(median, MAX_ADAPTIVE_DELAY))

@@ -139,7 +139,7 @@ class Lines:
         self._phase: Phase | None = None
 
     def say(self, text: str) -> None:
-        self._write(text)
+        self._write(escaped(text))
 
     def show(self, status: Status, now: float) -> None:
         if not self._wanted:
@@ -236,7 +236,7 @@ def line(status: Status) -> str:
 def table(status: Status, width: int) -> Group:
     """What `coord status` shows: the live picture, outcomes, workers."""
     head = Text.assemble(
-        (status.directory, "bold"),
+        (escaped(status.directory), "bold"),
         f"  {time_text(status.elapsed_seconds)} since {status.started_at[:19].replace('T', ' ')} UTC",
         f"  disk {size_text(status.disk_free_bytes)} free",
         f"  memory {size_text(status.memory_bytes)}" if status.memory_bytes else "",
@@ -254,7 +254,7 @@ def table(status: Status, width: int) -> Group:
             workers.add_column(name, justify="right")
         for worker in status.workers[:_WORKERS_SHOWN]:
             workers.add_row(
-                escaped(worker.host),
+                Text(escaped(worker.host)),  # a plain str would be read as rich's markup
                 str(worker.pid),
                 number_text(worker.in_flight),
                 number_text(worker.lanes),
@@ -299,7 +299,7 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
     if left:
         yield f"  {plural(left, 'URL')} still queued\n"
     if status.refused:
-        told = ", ".join(f"{rule} {number_text(count)}" for rule, count in status.refused.items())
+        told = ", ".join(f"{escaped(rule)} {number_text(count)}" for rule, count in status.refused.items())
         yield f"  links left out: {told}\n"
     if status.seeds.bad:
         bad, where = plural(status.seeds.bad, "bad seed"), f"{status.directory}/seeds"
@@ -379,7 +379,7 @@ def _row(parts: list[str], width: int) -> Text:
 
 
 def _counts(name: str, counts: dict[str, int], width: int) -> Text:
-    parts = [f"{key} {number_text(count)}" for key, count in counts.items() if count]
+    parts = [f"{escaped(key)} {number_text(count)}" for key, count in counts.items() if count]
     row = Text(f"{name}: ", "dim")
     row.append(_row(parts, width - len(name) - 2).plain, "default")
     return row

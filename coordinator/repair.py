@@ -47,13 +47,14 @@ def repair(directory: Path, rows: Overlay, short: Sequence[Short], shard: int, c
     lines = {file: length for file, length in lengths.items() if file.startswith("pages/")}
     requeued = 0
     for key, done in _done_rows(rows):
-        file, offset, length = done.line
+        file, offset, length = done.line or ("", 0, 0)
         if done.warc is not None and done.warc[0] in records:
             end = done.warc[1] + done.warc[2]
             if end > lengths[done.warc[0]]:
                 _requeue(rows, key, done)
                 requeued += 1
-                lines[file] = min(lines.get(file, offset), offset)
+                if file:
+                    lines[file] = min(lines.get(file, offset), offset)
                 continue
             records[done.warc[0]] = max(records[done.warc[0]], end)
         if file in lines and offset < lines[file] < offset + length:
@@ -75,15 +76,21 @@ def _done_rows(rows: Overlay) -> Iterator[tuple[bytes, DoneRow]]:
                 yield key, row
 
 
+def _superseded(rows: Overlay, file: str) -> list[bytes]:
+    """Keys of the lines of a file that count no more; those that are cut off are not written again."""
+    start = b"y" + file.encode() + b" "
+    return [key for key, _ in rows.scan(start, start + b"\xff", 1 << 30)]
+
+
 def _requeue(rows: Overlay, key: bytes, done: DoneRow) -> None:
     """The request is open again, first in its queue."""
     request = done.request._replace(attempts=0)
     name = host_key(CanonicalURL(request.url))
     number = slot(name)
     packed = rows.get(meta_row("frontier"))
-    seq, turns = unpack(packed) if packed is not None else (0, (0, 0))
+    seq, *lines = unpack(packed) if packed is not None else (0, (0, 0))
     seq += 1
-    rows.put(meta_row("frontier"), pack((seq, turns)))
+    rows.put(meta_row("frontier"), pack((seq, *lines)))
     place = Place(0, PRIORITY_ZERO, request.depth, seq)
     rows.put(key, pack_open(OpenRow(place, ())))
     rows.put(queue_key(queue_prefix(number, name), place), pack_queued(request))
@@ -117,8 +124,11 @@ def _rewrite(directory: Path, rows: Overlay, file: str, start: int) -> int:
     behind = sorted(
         (done.line[1], key, done)
         for key, done in _done_rows(rows)
-        if done.line[0] == file and done.line[1] >= start
+        if done.line is not None and done.line[0] == file and done.line[1] >= start
     )
+    for key in _superseded(rows, file):
+        if int(key.split(b" ")[-2]) >= start:
+            rows.delete(key)
     path = directory / file
     path.parent.mkdir(exist_ok=True)
     with open(path, "r+b" if path.exists() else "w+b") as output:

@@ -54,10 +54,23 @@ GATHER_SECONDS = 0.004
 SEND_QUEUE = 10_000
 """Messages that ZeroMQ may hold for one worker; its credit keeps it far below."""
 
+RECEIVE_QUEUE = 256
+"""Messages of one peer that ZeroMQ takes before we have read them; more wait in the peer's own machine. With the bound
+on a message's size this is what one peer can make us hold."""
+
+MAX_CONTROL_BYTES = 1 << 20
+"""Of a message on the control socket: 65,536 leases in one heartbeat take 600 KB."""
+
+HANDSHAKE_SECONDS = 5
+"""Until a connection that does not say what it is is cut: each takes a file descriptor."""
+
 SESSION_BYTES = 16
 
 BANNED_KEPT = 10_000
 """Peers that broke the protocol, and are not listened to any more."""
+
+TOLD_FIRST, TOLD_EVERY = 20, 1000
+"""Broken messages that are logged: a peer that comes again under another name can send thousands a second."""
 
 DISK_LOOK_SECONDS = 1.0
 """Between two tries of a commit that found no room."""
@@ -84,7 +97,7 @@ class Sockets:
         self._look_again: set[bool] = set()
         self._sockets: dict[bool, zmq.Socket[bytes]] = {}
         for data, address in zip((False, True), addresses, strict=True):
-            self._sockets[data] = self._bind(address, keys)
+            self._sockets[data] = self._bind(address, keys, data)
             self._loop.add_reader(self._descriptor(data), self._knocked, data)
 
     @property
@@ -116,13 +129,14 @@ class Sockets:
             self._guard.stop()
         self._context.term()
 
-    def _bind(self, address: str, keys: Keys | None) -> zmq.Socket[bytes]:
+    def _bind(self, address: str, keys: Keys | None, data: bool) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
-        socket.setsockopt(zmq.RCVHWM, SEND_QUEUE)
-        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE)
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES if data else MAX_CONTROL_BYTES)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, 1000 * HANDSHAKE_SECONDS)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
         socket.setsockopt(zmq.IPV6, 1)
@@ -191,7 +205,8 @@ class Sockets:
         self._banned[peer] = None
         if len(self._banned) > BANNED_KEPT:
             del self._banned[next(iter(self._banned))]
-        log.warning("protocol.broken", peer=peer.hex()[:32], error=error)
+        if self.broken <= TOLD_FIRST or self.broken % TOLD_EVERY == 0:
+            log.warning("protocol.broken", peer=peer.hex()[:32], error=error, times=self.broken)
         if len(peer) == SESSION_BYTES:
             self.send(
                 Denied(SessionId(peer), 0, f"the protocol was broken: {error}"[:1000], False), data=False

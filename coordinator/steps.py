@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common import messages as m
+from common.config import CrawlConfig
 from common.messages import Phase, Request
+from common.scope import Scope
 from coordinator.outputs import OutputBatch
 
 # ---------------------------------------------------------------------------------------------------- events
@@ -47,11 +49,43 @@ class Steered:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration has changed while the crawl runs (`coord set`, `coord block`)."""
+
+    config: CrawlConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Rescoped:
+    """`--allow` or `--deny` changed: another scope, for URLs found from now on."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Queue these ended requests again (`coord retry`); `keys` are those of their rows. Answered by Seeded, which
+    says of each whether it is open again."""
+
+    number: int
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRound:
+    """A recrawl begins: what is admitted from now on is of this round. What was fetched after `since` (wall time) in
+    an earlier one is not fetched again; None: everything is."""
+
+    round: int
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; nothing else."""
 
 
-Event = Received | Seeds | Asked | Steered | Tick
+Event = Received | Seeds | Asked | Steered | Reconfigured | Rescoped | Retry | NewRound | Tick
 
 # ----------------------------------------------------------------------------------------------- instructions
 

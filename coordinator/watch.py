@@ -13,8 +13,8 @@ from common.outcome import OUTCOMES, State
 from coordinator import status as st
 from coordinator.hostqueue import Where
 from coordinator.intake import Tally
+from coordinator.results import NO_HTTPS
 from coordinator.server import ShardServer
-from coordinator.shard import NO_HTTPS
 from coordinator.sink import room
 
 READY_COUNTED = 10_000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 _TESTS = Path(__file__).parent
-_KINDS = ("unit", "stateful", "simulation", "loopback", "cluster")
+_KINDS = ("unit", "stateful", "simulation", "fuzz", "loopback", "cluster")
 _CLUSTER_TIMEOUT = 180.0
 """Seconds; real processes start, are killed and start again, on machines with other work to do."""
 

@@ -5,21 +5,24 @@ takes leases, paces their visits, gives out fetches, holds every page until its 
 shards that own them and then until the page itself is (PROTOCOL rule 1), sends again what is not answered, renews
 what it holds, and stops by its own clock when a lease runs out (rules 6 to 8).
 
-A shard's link is GREETING (Hello sent, no Welcome yet) or WELCOME. What is owed for a page goes
-links sent -> links answered -> page sent -> page answered; with one shard the outlinks ride in the page.
+What is owed for a page goes links sent -> links answered -> page sent -> page answered; the outlinks of the page's
+own shard ride in the page, unless they are too many. When this machine's own network seems to be down, nothing is
+counted: its leases go back until a probe finds the network again.
 
 Invariants: a lease is taken once; a page is sent only after its links were accepted; no fetch begins while
 `unacknowledged_pages` or `unacknowledged_bytes` are held unanswered, so what is held is at most that and what was in
-flight (rule 23).
+flight (rule 23). Every time at which something is due is entered with `_due`.
 
-Read next: visit.py (one lease), app.py (the shell that fetches), link.py (the shell that sends).
+Parts, each with state of its own: visit.py (one lease), chase.py (a robots.txt that leads on), owed.py (messages
+without an answer), outlinks.py (whose they are), shards.py (a shard as seen from here), suspicion.py (whose fault a
+failure is), rulebook.py (robots rules by version). Shells: app.py (fetches), link.py (sends).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 
 from common import messages as m
 from common.config import CrawlConfig
@@ -27,10 +30,15 @@ from common.errors import ProtocolError
 from common.messages import LeaseId, LinkGroup, Phase, SessionId, lease_epoch, lease_shard
 from common.outcome import Outcome
 from common.scope import Scope
-from common.url import CanonicalURL, host_key, slot
+from common.url import CanonicalURL, HostKey, host_key, slot
 from common.wire import unpack as unpack_wire
-from worker.robots import NO_RULES, Rules, parse
+from worker import outlinks
+from worker.chase import Chase, Chases
+from worker.owed import SEND_AGAIN_AFTER, Debts, Owed
+from worker.robots import MAX_REDIRECTS, NO_RULES, Rules, parse
+from worker.rulebook import Rulebook, sitemaps
 from worker.sent import SentLinks
+from worker.shards import Identity, ShardLink
 from worker.steps import (
     Abort,
     Arrived,
@@ -43,29 +51,21 @@ from worker.steps import (
     Leaving,
     Load,
     Post,
+    Probe,
+    Probed,
     Report,
     Rescoped,
     RobotsFetched,
     Woken,
 )
-from worker.visit import Refused, Visit, verdict_of
+from worker.suspicion import ROBOTS_ANSWERS, Standing, Suspicion, is_answer
+from worker.visit import SELF_REDIRECTS, Refused, Visit
 
 HELLO_AGAIN_AFTER = 1.0
 """Seconds between Hellos while nobody answers."""
 
-SEND_AGAIN_AFTER = 5.0
-"""Seconds until an unanswered message is sent again; doubles to MAX_SEND_AGAIN."""
-
-MAX_SEND_AGAIN = 30.0
-
 TAKEN_KEPT = 65_536
 """Lease ids remembered, so that a lease is taken once."""
-
-NUMBERS_KEPT = 256
-"""Control messages whose time of sending is remembered; older ones end a lease at once."""
-
-ROBOTS_KEPT = 4096
-"""Parsed robots.txt kept, by authority; as many as the shard believes."""
 
 NOT_SENT_WAIT = 1.0
 """Seconds until a fetch that could not be sent for a reason of this machine is tried again."""
@@ -79,53 +79,6 @@ LANE_REQUESTS = 4
 MAX_REQUESTS = 65_000
 
 
-@dataclass(slots=True)
-class _Owed:
-    """A message that has no answer yet."""
-
-    shard: int
-    message: m.Page | m.Links | m.Robots | m.Piece
-    body: bytes
-    due: float
-    wait: float
-    lease: int | None
-    ordinal: int | None = None
-    fingerprints: tuple[bytes, ...] = ()
-    depth: int = 0
-    pieces: tuple[bytes, ...] = ()
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A page whose outlinks are on their way to other shards."""
-
-    report: Report
-    own: tuple[LinkGroup, ...]
-    links: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Link:
-    """What is known of one shard."""
-
-    shard: int
-    number: int = 0
-    sent_at: OrderedDict[int, float] = field(default_factory=OrderedDict)
-    listed: OrderedDict[int, tuple[LeaseId, ...]] = field(default_factory=OrderedDict)
-    welcome: bool = False
-    epoch: int = 0
-    commits: int = 0
-    next_hello: float = 0.0
-    next_beat: float = 0.0
-    phase: Phase = Phase.RUNNING
-    phase_number: int = 0
-    """The highest number of an Alive: a phase that an older one names is over."""
-    welcomed: int = 0
-    """The number of the Hello that the last Welcome answered."""
-    releasing: dict[LeaseId, tuple[float, float | None]] = field(default_factory=dict)
-    """Leases given back: when to say so again, and when their last fetch had ended."""
-
-
 class Agent:
     """One worker process. `lanes`: its `--concurrency`, which the crawl's configuration may lower."""
 
@@ -134,6 +87,7 @@ class Agent:
         session: bytes,
         *,
         replaces: Sequence[bytes],
+        suspects: Sequence[tuple[bytes, int, int]] = (),
         host: str,
         pid: int,
         index: int,
@@ -142,40 +96,43 @@ class Agent:
         max_lanes: int,
     ) -> None:
         self._session = SessionId(session)
-        self._replaces = tuple(SessionId(dead) for dead in replaces)
-        self._host = host
-        self._pid = pid
-        self._index = index
-        self._local = local
+        self._identity = Identity(
+            self._session,
+            tuple(SessionId(dead) for dead in replaces),
+            tuple((SessionId(dead), LeaseId(lease), ordinal) for dead, lease, ordinal in suspects),
+            host,
+            pid,
+            index,
+            local,
+        )
         self._max_lanes = max_lanes
-        self._links = {0: _Link(0, next_hello=now)}
+        self._links = {0: ShardLink(0, next_hello=now)}
         self._crawl: bytes | None = None
         self._ttl = 30.0
         self._beat = 5.0
         self._slots = bytes(1024)
         self._config: CrawlConfig | None = None
         self._scope: Scope | None = None
+        self._seed = 0
         self.phase = Phase.RUNNING
         self.sent = SentLinks(16)
         self._visits: dict[int, Visit] = {}
         self._early: dict[int, m.Lease] = {}
         """Leases that wait for a newer scope."""
         self._taken: OrderedDict[int, None] = OrderedDict()
-        self._robots: OrderedDict[str, tuple[int, Rules]] = OrderedDict()
-        self._data_number = 0
-        self._owed: dict[int, _Owed] = {}
-        self._owed_bytes = 0
-        self._owed_pages = 0
-        self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._rulebook = Rulebook()
+        self._chases = Chases()
+        self._asked_robots: dict[int, tuple[RobotsFetched, Rules]] = {}
+        self._out: list[Instruction] = []
+        self._owed = Debts(self._session, self._links, self._out)
         self._stalled: dict[int, None] = {}
         """Visits that could go on but for the bound on what is unanswered."""
-        self._asked_robots: dict[int, RobotsFetched] = {}
+        self._suspicion: Suspicion[Fetched | RobotsFetched] = Suspicion()
         self._draining_since: float | None = None
         self._leaving = False
         self._gone = False
         self._load = Load(0, 0)
         self.fetched = 0
-        self._out: list[Instruction] = []
         self._look_at = now
         """Nothing is due before; every new time is entered here, the next one is looked up when it has passed."""
 
@@ -196,11 +153,14 @@ class Agent:
                 self._due(now)
             case Load():
                 self._load = event
+            case Probed(works):
+                self._probed(works, now)
             case Woken():
                 pass
         if now >= self._look_at or (self._leaving and not self._visits and not self._gone):
             self._keep_time(now)
-        out, self._out = self._out, []
+        out = self._out.copy()
+        self._out.clear()
         return out
 
     def next_wakeup(self) -> float:
@@ -223,7 +183,7 @@ class Agent:
 
     # ------------------------------------------------------------------------------------------------ from shards
 
-    def _arrived(self, link: _Link, message: m.ToWorker, now: float) -> None:
+    def _arrived(self, link: ShardLink, message: m.ToWorker, now: float) -> None:
         if message.session != self._session:
             return
         match message:
@@ -237,6 +197,8 @@ class Agent:
                 self._take(link, message, now)
             case m.Rescope():
                 self._rescope(message, now)
+            case m.Reconfigure():
+                self._reconfigure(message, now)
             case m.HelloAgain():
                 # One for each message that was sent meanwhile; to answer each would be as many Welcomes, too.
                 if link.welcome:
@@ -249,14 +211,14 @@ class Agent:
                     self._refused(number, reason, now)
                 self._go_on(now)
 
-    def _welcome(self, link: _Link, welcome: m.Welcome, now: float) -> None:
+    def _welcome(self, link: ShardLink, welcome: m.Welcome, now: float) -> None:
         if welcome.number <= link.welcomed:
             return  # of an older epoch, or a duplicate
         went_back = welcome.epoch < link.epoch or (
             welcome.epoch == link.epoch and welcome.store < link.commits
         )
         if (self._crawl is not None and welcome.crawl != self._crawl) or went_back:
-            self._drop_everything()
+            self._drop_everything(now)
             for other in self._links.values():
                 other.epoch = other.commits = 0
                 other.welcome, other.next_hello = False, self._due(now)
@@ -274,18 +236,37 @@ class Agent:
                 self.sent = SentLinks(config.tuning.sent_links)
             else:
                 self.sent.clear()
-            self._config, self._scope = config, scope
-            self._out.append(Configure(config, scope, welcome.seed))
+            self._scope, self._seed = scope, welcome.seed
+            self._configure(config)
         for shard in range(welcome.shards):
             if shard not in self._links:
-                self._links[shard] = _Link(shard, next_hello=now)
+                self._links[shard] = ShardLink(shard, next_hello=now)
                 self._out.append(Connect(shard))
-        for owed in self._owed.values():
+        for owed in self._owed:
             if owed.shard == link.shard:
                 owed.due, owed.wait = self._due(now), SEND_AGAIN_AFTER
+        self._chases.ask_again(self._due(now))
         self._take_early(now)
 
-    def _alive(self, link: _Link, alive: m.Alive, now: float) -> None:
+    def _configure(self, config: CrawlConfig) -> None:
+        """From now on this is the configuration; what has begun keeps its terms."""
+        assert self._scope is not None
+        if self._config is not None and config.robots_token != self._config.robots_token:
+            self._rulebook.clear()
+        self._config = config
+        self._out.append(Configure(config, self._scope, self._seed))
+
+    def _reconfigure(self, message: m.Reconfigure, now: float) -> None:
+        """The configuration has changed while the crawl runs. Before the first Welcome: that one will have it."""
+        if self._config is None:
+            return
+        config = CrawlConfig.from_wire(unpack_wire(message.config))
+        if config != self._config:
+            self._configure(config)
+            self._beat_now(now)
+            self._go_on(now)
+
+    def _alive(self, link: ShardLink, alive: m.Alive, now: float) -> None:
         sent_at = link.sent_at.get(alive.number)
         if alive.epoch != link.epoch:
             if alive.epoch > link.epoch and link.welcome:
@@ -299,9 +280,11 @@ class Agent:
                 if visit is not None and lease not in gone and now < visit.deadline:
                     visit.deadline = max(visit.deadline, sent_at + self._ttl)
         for lease in alive.unknown:
-            self._drop(lease)
+            self._drop(lease, now)
         for lease in alive.released:
             link.releasing.pop(lease, None)
+        for lease in alive.recalled:
+            self._recall(link, lease, now)
         if not alive.number and alive.phase < Phase.STOPPING:
             # It may have been overtaken by another change of phase; the answer to a heartbeat says which holds.
             link.next_beat = self._due(now)
@@ -329,7 +312,7 @@ class Agent:
         for link in self._links.values():
             link.next_beat = self._due(now)
 
-    def _take(self, link: _Link, lease: m.Lease, now: float) -> None:
+    def _take(self, link: ShardLink, lease: m.Lease, now: float) -> None:
         if lease.id in self._taken or lease_epoch(lease.id) != link.epoch or not link.welcome:
             return
         self._taken[lease.id] = None
@@ -338,7 +321,7 @@ class Agent:
         sent_at = link.sent_at.get(lease.number)
         if sent_at is None or sent_at + self._ttl <= now:
             return
-        if self._draining_since is not None:
+        if self._draining_since is not None or self._suspicion.standing is Standing.OFFLINE:
             self._release(link, lease.id, None, now)
             return
         if self._scope is None or lease.scope_version > self._scope.version:
@@ -348,45 +331,33 @@ class Agent:
             return
         self._begin(link, lease, sent_at + self._ttl, now)
 
-    def _begin(self, link: _Link, lease: m.Lease, deadline: float, now: float) -> None:
-        assert self._config is not None
-        verdicts: dict[str, Rules | Outcome] = {}
-        for known in lease.robots:
-            verdict = verdict_of(known.verdict, self._rules(known))
-            if verdict is not None:
-                verdicts[known.authority] = verdict
+    def _begin(self, link: ShardLink, lease: m.Lease, deadline: float, now: float) -> None:
+        config = self._config
+        assert config is not None
         visit = Visit(
             lease,
             shard=link.shard,
             deadline=deadline,
-            verdicts=verdicts,
-            obey=self._config.obey_robots,
+            verdicts=self._rulebook.verdicts(lease.robots, config.robots_token, len(self._links)),
+            obey=config.obey_robots,
             now=now,
+            jitter=config.jitter,
+            with_cookies=config.cookies,
         )
-        self._visits[lease.id] = visit
         self._due(deadline)
+        if visit.is_permit:
+            self._permitted(link, visit, now)
+            return
+        self._visits[lease.id] = visit
         self._advance(visit, now)
 
-    def _rules(self, known: m.RobotsRules) -> Rules | None:
-        """The parsed rules of an authority: from the lease, or as this process keeps them."""
-        if known.verdict == "allow":
-            return NO_RULES
-        if known.body is not None:
-            self._keep_rules(known.authority, known.version, known.body)
-        kept = self._robots.get(known.authority)
-        if kept is None or kept[0] != known.version:
-            return None
-        self._robots.move_to_end(known.authority)
-        return kept[1]
-
-    def _keep_rules(self, authority: str, version: int, body: bytes) -> Rules:
-        assert self._config is not None
-        rules = parse(body, self._config.robots_token)
-        self._robots[authority] = (version, rules)
-        self._robots.move_to_end(authority)
-        if len(self._robots) > ROBOTS_KEPT * len(self._links):
-            self._robots.popitem(last=False)
-        return rules
+    def _recall(self, link: ShardLink, lease: LeaseId, now: float) -> None:
+        """Its terms have changed: nothing more of it is begun, and it goes back. Not held: nothing to do."""
+        visit = self._visits.get(lease)
+        if visit is not None and not visit.is_permit:
+            self._wind_up(visit, now)
+        elif self._early.pop(lease, None) is not None:
+            self._release(link, lease, None, now)
 
     def _rescope(self, message: m.Rescope, now: float) -> None:
         if self._scope is None or self._config is None or message.scope_version <= self._scope.version:
@@ -408,56 +379,41 @@ class Agent:
     # ------------------------------------------------------------------------------------------------- their answers
 
     def _accepted(self, number: int, now: float) -> None:
-        owed = self._settle(number)
+        owed = self._owed.settle(number)
         if owed is None:
             return
         if isinstance(owed.message, m.Links):
             self._links_accepted(number, owed, now)
             return
-        visit = self._visits.get(owed.lease) if owed.lease is not None else None
+        visit = self._visits.get(owed.lease)
         if isinstance(owed.message, m.Page):
-            for fingerprint in owed.fingerprints:
-                self.sent.enter(fingerprint, owed.depth)
+            self.sent.enter_all(owed.fingerprints, owed.depth)
             if visit is not None and owed.ordinal is not None:
                 visit.unanswered.discard(owed.ordinal)
                 self._advance(visit, now)
-        elif isinstance(owed.message, m.Robots):
+        else:
             self._robots_known(number, visit, now)
 
-    def _links_accepted(self, number: int, owed: _Owed, now: float) -> None:
-        if owed.lease is None or owed.ordinal is None:
-            return
-        waiting = self._waiting.get((owed.lease, owed.ordinal))
-        if waiting is None:
-            return
-        waiting.links.discard(number)
-        if not waiting.links:
-            del self._waiting[owed.lease, owed.ordinal]
-            visit = self._visits.get(owed.lease)
-            if visit is not None:
-                self._send_page(visit, owed.ordinal, waiting.report, waiting.own, now)
+    def _links_accepted(self, number: int, owed: Owed, now: float) -> None:
+        waiting = self._owed.links_answered(number, owed)
+        visit = self._visits.get(owed.lease)
+        if waiting is not None and visit is not None and owed.ordinal is not None:
+            self._send_page(visit, owed.ordinal, waiting.report, waiting.own, now)
 
     def _refused(self, number: int, reason: str, now: float) -> None:
         owed = self._owed.get(number)
         if owed is None:
             return
         if reason == "pieces":
-            self._send_pieces(owed, now)
+            self._due(self._owed.send_pieces(owed, now))
             return
         if isinstance(owed.message, m.Links):
             owed.due = self._due(now + SEND_AGAIN_AFTER)
             return
-        self._settle(number)
+        self._owed.settle(number)
         self._asked_robots.pop(number, None)
-        if reason == "lease" and owed.lease is not None:
-            self._drop(owed.lease)
-
-    def _settle(self, number: int) -> _Owed | None:
-        owed = self._owed.pop(number, None)
-        if owed is not None and isinstance(owed.message, m.Page):
-            self._owed_bytes -= _size(owed)
-            self._owed_pages -= 1
-        return owed
+        if reason == "lease":
+            self._drop(owed.lease, now)
 
     # ------------------------------------------------------------------------------------------------ own results
 
@@ -471,144 +427,144 @@ class Agent:
             return
         self.fetched += 1
         visit.landed(done.ordinal, done.ended)
-        self._report(visit, done.ordinal, done.report, now)
+        if done.report.network:
+            held = self._suspicion.failed(visit.lease.host, done, self._visited, now)
+            self._doubt(now)
+        else:
+            held = False
+            if self._suspicion.alert and is_answer(done.report.facts):
+                self._stand(self._suspicion.answered(), now)
+        if not held:
+            self._came(visit, done.ordinal, done.report, now)
         self._advance(visit, now)
 
-    def _report(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
-        own, foreign = self._by_owner(visit.shard, report.links)
-        if not foreign:
-            self._send_page(visit, ordinal, report, own, now)
-            return
-        waiting = _Waiting(report, own)
-        self._waiting[visit.lease.id, ordinal] = waiting
-        for shard, groups in foreign.items():
-            self._data_number += 1
-            waiting.links.add(self._data_number)
-            owed = _Owed(
-                shard,
-                m.Links(self._data_number, self._session, tuple(groups)),
-                b"",
-                now + SEND_AGAIN_AFTER,
-                SEND_AGAIN_AFTER,
-                visit.lease.id,
-                ordinal,
-            )
-            self._owe(self._data_number, owed)
+    def _came(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
+        """A fetch has its report, and it stands."""
+        if report.cookies is not None:
+            visit.keep_cookies(report.cookies)
+        if report.again:
+            if visit.fetch_again(ordinal):
+                return
+            report = replace(report, facts=_to_itself(report.facts))
+        self._report(visit, ordinal, report, now)
 
-    def _by_owner(
-        self, shard: int, groups: Iterable[LinkGroup]
-    ) -> tuple[tuple[LinkGroup, ...], dict[int, list[LinkGroup]]]:
-        """Outlinks for the page's own shard, and those for others."""
-        if len(self._links) == 1:
-            return tuple(groups), {}
-        own: list[LinkGroup] = []
-        foreign: dict[int, list[LinkGroup]] = {}
-        for group in groups:
-            parts: dict[int, list[int]] = {}
-            for position, url in enumerate(group.urls):
-                parts.setdefault(self._slots[slot(host_key(CanonicalURL(url)))], []).append(position)
-            for owner, positions in parts.items():
-                part = group._replace(
-                    urls=tuple(group.urls[position] for position in positions),
-                    forms=group.forms and tuple(group.forms[position] for position in positions),
-                )
-                (own if owner == shard else foreign.setdefault(owner, [])).append(part)
-        return tuple(own), foreign
+    def _report(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
+        own, foreign = report.links, {}
+        if len(self._links) > 1:
+            own, foreign = outlinks.by_owner(own, self._slots, visit.shard)
+        if not foreign and not outlinks.is_large(own):
+            self._send_page(visit, ordinal, report, own, now)
+        else:
+            self._due(self._owed.send_links(visit, ordinal, report, own, foreign, now))
 
     def _send_page(
-        self,
-        visit: Visit,
-        ordinal: int,
-        report: Report,
-        own: tuple[LinkGroup, ...],
-        now: float,
+        self, visit: Visit, ordinal: int, report: Report, own: tuple[LinkGroup, ...], now: float
     ) -> None:
-        pieces = _pieces(report.answered)
-        answered = report.answered[len(pieces) * m.PIECE_BYTES :] if pieces else report.answered
-        self._data_number += 1
-        page = m.Page(
-            number=self._data_number,
-            session=self._session,
-            lease=visit.lease.id,
-            ordinal=ordinal,
-            age=visit.age(now),
-            retry_after=report.retry_after,
-            facts=report.facts,
-            links=own,
-            refused=report.refused,
-            head=report.head,
-            split=len(report.asked),
-            pieces=len(pieces),
-            items=(),
-        )
-        owed = _Owed(
-            visit.shard,
-            page,
-            report.asked + answered,
-            now + SEND_AGAIN_AFTER,
-            SEND_AGAIN_AFTER,
-            visit.lease.id,
-            ordinal,
-            report.fingerprints,
-            report.depth,
-            pieces,
-        )
-        self._owed_pages += 1
-        self._owed_bytes += _size(owed)
-        if pieces:
-            self._owed[self._data_number] = owed
-            self._send_pieces(owed, now)
-        else:
-            self._owe(self._data_number, owed)
+        self._due(self._owed.send_page(visit, ordinal, report, own, now))
 
-    def _send_pieces(self, owed: _Owed, now: float) -> None:
-        """The pieces of a big page, then the page. Pieces are not kept as owed: a page that misses some says so."""
-        page = owed.message
-        assert isinstance(page, m.Page)
-        owed.due = self._due(now + owed.wait)
-        if not self._links[owed.shard].welcome:
-            return
-        for index, piece in enumerate(owed.pieces):
-            self._data_number += 1
-            message = m.Piece(self._data_number, self._session, page.lease, page.ordinal, index)
-            self._out.append(Post(owed.shard, message, True, piece))
-        self._out.append(Post(owed.shard, page, True, owed.body))
-
-    def _owe(self, number: int, owed: _Owed) -> None:
-        self._owed[number] = owed
-        self._due(owed.due)
-        if self._links[owed.shard].welcome:
-            self._out.append(Post(owed.shard, owed.message, True, owed.body))
+    # ------------------------------------------------------------------------------------------------- robots.txt
 
     def _robots_fetched(self, done: RobotsFetched, now: float) -> None:
+        """A hop is over: the lane it took is free after the delay, and a permit goes back unless it leads on there."""
         visit = self._visits.get(done.lease)
         if visit is None or visit.asking != done.authority:
             return
+        chase = self._chases.get(done.lease)
+        permit = None if chase is None or chase.permit is None else self._visits[chase.permit]
+        if done.verdict == "follow" and (done.target is None or done.hops >= MAX_REDIRECTS):
+            done = replace(done, verdict="allow")  # as if it were absent (RFC 9309, 2.3.1.2)
         if not done.sent:
-            visit.asking = None
-            self._wind_up(visit, now)
+            if permit is not None:
+                self._end_permit(permit, now)
+            self._give_up_asking(visit, now)
             return
-        visit.robots_landed(done.ended)
-        self._data_number += 1
-        self._asked_robots[self._data_number] = done
-        rules = parse(done.text, self._config.robots_token) if done.text and self._config else NO_RULES
-        message = m.Robots(
-            self._data_number,
-            self._session,
-            visit.lease.id,
-            done.authority,
-            done.verdict,
-            done.status,
-            done.error,
-            rules.crawl_delay,
-            done.text,
-            visit.age(now),
-            done.split,
-        )
-        owed = _Owed(
-            visit.shard, message, done.record, now + SEND_AGAIN_AFTER, SEND_AGAIN_AFTER, visit.lease.id
-        )
-        self._owe(self._data_number, owed)
+        (permit or visit).robots_landed(done.ended, done.hops)
+        if permit is not None and (done.target is None or host_key(done.target) != permit.lease.host):
+            self._end_permit(permit, now)
+        held = False
+        if done.network:
+            host = host_key(CanonicalURL(done.url))
+            held = self._suspicion.failed(host, done, self._visited, now)
+            self._doubt(now)
+        elif self._suspicion.alert and (done.status is not None or done.verdict in ROBOTS_ANSWERS):
+            self._stand(self._suspicion.answered(), now)
+        if not held:
+            self._robots_came(visit, done, now)
+
+    def _robots_came(self, visit: Visit, done: RobotsFetched, now: float) -> None:
+        """A hop has its answer: on to the next, or tell the shard."""
+        chase = self._chases.get(done.lease)
+        if done.verdict == "follow":
+            assert done.target is not None
+            if chase is None:
+                chase = self._chases.begin(done.lease, done.authority, done.ip, done.target)
+            chase.keep(done.record)
+            chase.url, chase.hops = done.target, done.hops + 1
+            self._follow(visit, chase, now)
+            return
+        if chase is not None:
+            chase.keep(done.record)
+            done = chase.came_to(done)
+            self._chases.forget(done.lease)
+        self._tell_robots(visit, done, now)
+
+    def _follow(self, visit: Visit, chase: Chase, now: float) -> None:
+        """The next hop: within the host in the visit's own lane, elsewhere under a permit."""
+        host = host_key(chase.url)
+        permit = None if chase.permit is None else self._visits[chase.permit]
+        if visit.draining:
+            if permit is not None:
+                self._end_permit(permit, now)
+            self._give_up_asking(visit, now)
+        elif host == visit.lease.host:
+            self._out.append(visit.hop(visit.lease.id, chase.authority, chase.url, chase.hops, now))
+        elif permit is not None:
+            self._out.append(permit.hop(visit.lease.id, chase.authority, chase.url, chase.hops, now))
+        else:
+            wanted = self._chases.want(chase, now)
+            if wanted is not None:
+                self._want(wanted, now)
+            self._due(now + SEND_AGAIN_AFTER)
+
+    def _want(self, host: HostKey, now: float) -> None:
+        link = self._links[self._slots[slot(host)]]
+        if link.welcome:
+            self._out.append(Post(link.shard, m.Want(link.next_number(now), self._session, host)))
+
+    def _permitted(self, link: ShardLink, permit: Visit, now: float) -> None:
+        """A permit came: the hop that waited for it begins. Nobody waits any more: it goes back."""
+        host = HostKey(permit.lease.host)
+        chase = self._chases.serve(host, permit.lease.id)
+        if chase is None:
+            self._release(link, permit.lease.id, None, now)
+            return
+        self._visits[permit.lease.id] = permit
+        self._out.append(permit.hop(chase.lease, chase.authority, chase.url, chase.hops, now))
+        if self._chases.is_wanted(host, self._due(now + SEND_AGAIN_AFTER)):
+            self._want(host, now)
+
+    def _end_permit(self, permit: Visit, now: float) -> None:
+        """Give a permit back; its last fetch is over."""
+        permit.asking = None
+        self._give_back(permit, now)
+
+    def _give_up_asking(self, visit: Visit, now: float) -> None:
+        """Its robots.txt did not come for a reason that is not the host's: the lease goes back, to be lent again."""
+        visit.asking = None
+        self._chases.forget(visit.lease.id)
+        self._wind_up(visit, now)
+
+    def _no_permit(self, chase: Chase, now: float) -> None:
+        visit = self._visits[chase.lease]
+        self._chases.forget(chase.lease)
+        self._tell_robots(visit, chase.unreachable(now), now)
+
+    def _tell_robots(self, visit: Visit, done: RobotsFetched, now: float) -> None:
+        assert self._config is not None
+        rules = parse(done.text, self._config.robots_token) if done.text else NO_RULES
+        found = sitemaps(done.authority, rules, self._config)
+        self._asked_robots[self._owed.next_number] = done, rules
+        self._due(self._owed.send_robots(visit, done, rules.crawl_delay, found, now))
 
     def _robots_known(self, number: int, visit: Visit | None, now: float) -> None:
         """The shard has it: the visit goes on under its rules, or gives its lease back when there are none yet.
@@ -616,20 +572,87 @@ class Agent:
         A delay that robots.txt asks for is not in this lease's terms; so the lease is given back then as well, and
         comes again with the delay that the shard worked out.
         """
-        done = self._asked_robots.pop(number)
+        done, rules = self._asked_robots.pop(number)
         if visit is None or visit.asking != done.authority:
             return
         visit.asking = None
         if done.verdict not in ("rules", "allow"):
             self._wind_up(visit, now)
             return
-        assert self._config is not None
-        rules = NO_RULES if done.text is None else parse(done.text, self._config.robots_token)
         visit.verdicts[done.authority] = rules
         if rules.crawl_delay is not None and rules.crawl_delay > visit.lease.delay:
             self._wind_up(visit, now)
             return
         self._advance(visit, now)
+
+    # ---------------------------------------------------------------------------------------------- whose fault it is
+
+    def _visited(self) -> set[str]:
+        """The hosts that this process visits."""
+        return {visit.lease.host for visit in self._visits.values()}
+
+    def _doubt(self, now: float) -> None:
+        """A failure may be this machine's own: probe, if enough of them are."""
+        if self._suspicion.probe_due(now):
+            self._out.append(Probe())
+        self._due(self._suspicion.next_time())
+
+    def _stand(self, results: Sequence[Fetched | RobotsFetched], now: float) -> None:
+        """Failures that were held back were the hosts' own."""
+        if not results:
+            return
+        for done in results:
+            visit = self._visits.get(done.lease)
+            if visit is None:
+                continue
+            if isinstance(done, RobotsFetched):
+                if visit.asking == done.authority:
+                    self._robots_came(visit, done, now)
+            elif done.ordinal in visit.unanswered and done.report is not None:
+                self._came(visit, done.ordinal, done.report, now)
+                self._advance(visit, now)
+        self._go_on(now)
+
+    def _probed(self, works: bool, now: float) -> None:
+        was = self._suspicion.standing
+        self._stand(self._suspicion.probed(works, now), now)
+        standing = self._suspicion.standing
+        self._doubt(now)
+        if standing is Standing.OFFLINE and was is not Standing.OFFLINE:
+            self._go_offline(now)
+        if (standing is Standing.OFFLINE) is not (was is Standing.OFFLINE):
+            self._beat_now(now)
+
+    def _go_offline(self, now: float) -> None:
+        """This machine's network is down: no try counts, and everything goes back as soon as it may.
+
+        What has landed before is still told first: the shards may be on this side of the trouble.
+        """
+        self._uphold()
+        for visit in list(self._visits.values()):
+            if visit.lease.id not in self._visits:
+                continue  # a permit, given back with the visit it was for
+            self._out.append(Abort(visit.lease.id))
+            self._stop_chase(visit, now)
+            visit.cut_off(now)
+            if visit.is_permit:
+                self._end_permit(visit, now)
+            else:
+                self._wind_up(visit, now)
+        self._release_early(now)
+
+    def _uphold(self) -> None:
+        """Nothing that is held back counts: its requests are still to do."""
+        for done in self._suspicion.drop_held():
+            visit = self._visits.get(done.lease)
+            if visit is None:
+                continue
+            if isinstance(done, RobotsFetched):
+                if visit.asking == done.authority:
+                    visit.asking = None
+                    self._chases.forget(done.lease)
+            elif done.ordinal in visit.unanswered:
+                visit.undo(done.ordinal)
 
     # ------------------------------------------------------------------------------------------------------- visits
 
@@ -660,11 +683,13 @@ class Agent:
         """How many more fetches may begin: a page each may come to be unanswered."""
         if self._config is None:
             return 0
+        if self._suspicion.standing is not Standing.WATCHING:
+            return 0
         tuning = self._config.tuning
-        pages = len(self._owed) + len(self._waiting)
+        pages = len(self._owed) + len(self._suspicion)
         if not pages:
             return max(1, tuning.unacknowledged_pages)
-        if self._owed_bytes >= tuning.unacknowledged_bytes:
+        if self._owed.bytes >= tuning.unacknowledged_bytes:
             return 0
         return tuning.unacknowledged_pages - pages
 
@@ -684,10 +709,14 @@ class Agent:
             return
         self._draining_since = now
         self._beat_now(now)
+        self._uphold()
         for visit in list(self._visits.values()):
-            visit.draining = True
-            if visit.resting and not visit.unanswered:
-                self._give_back(visit, now)
+            if not visit.is_permit:
+                self._wind_up(visit, now)
+        self._release_early(now)
+
+    def _release_early(self, now: float) -> None:
+        """Give back what waits for a newer scope."""
         for early in self._early.values():
             self._release(self._links[lease_shard(early.id)], early.id, None, now)
         self._early.clear()
@@ -696,45 +725,60 @@ class Agent:
         """Release the lease; what of it has no result is queued again by the shard."""
         if not visit.resting:
             visit.last_end = now
-        self._forget(visit.lease.id)
+        self._forget(visit.lease.id, now)
         self._release(self._links[visit.shard], visit.lease.id, visit.last_end, now)
 
     def _wind_up(self, visit: Visit, now: float) -> None:
         """Begin nothing more of this lease, and give it back when what it has landed is answered."""
         visit.draining = True
+        if self._chases.waits(visit.lease.id):
+            visit.asking = None
+            self._chases.forget(visit.lease.id)
         self._advance(visit, now)
 
-    def _release(self, link: _Link, lease: LeaseId, last_end: float | None, now: float) -> None:
+    def _release(self, link: ShardLink, lease: LeaseId, last_end: float | None, now: float) -> None:
         age = None if last_end is None else max(0.0, now - last_end)
-        self._out.append(Post(link.shard, m.Release(self._number(link, now), self._session, lease, age)))
+        self._out.append(Post(link.shard, m.Release(link.next_number(now), self._session, lease, age)))
         link.releasing[lease] = (self._due(now + SEND_AGAIN_AFTER), last_end)
 
-    def _drop(self, lease: int) -> None:
-        """The shard no longer counts this lease as ours: break it off."""
+    def _drop(self, lease: int, now: float) -> None:
+        """The lease is not ours any more, by the shard's word or by our clock: break it off."""
         if lease in self._visits:
             self._out.append(Abort(lease))
-            self._forget(lease)
+            self._forget(lease, now)
 
-    def _forget(self, lease: int) -> None:
-        """Nothing of this lease is sent any more."""
-        self._visits.pop(lease, None)
+    def _forget(self, lease: int, now: float) -> None:
+        """Nothing of this lease is sent any more. A permit goes back with the visit it is for; without its permit, a
+        visit gives up its robots.txt."""
+        visit = self._visits.pop(lease)
         self._stalled.pop(lease, None)
-        for number in [number for number, owed in self._owed.items() if owed.lease == lease]:
-            if not isinstance(self._owed[number].message, m.Links):
-                self._settle(number)
-                self._asked_robots.pop(number, None)
-        for key in [key for key in self._waiting if key[0] == lease]:
-            del self._waiting[key]
+        if visit.is_permit:
+            chase = self._chases.permit_over(lease)
+            if chase is not None and visit.asking is not None:
+                self._give_up_asking(self._visits[chase.lease], now)
+            return
+        for number in [number for number, (done, _) in self._asked_robots.items() if done.lease == lease]:
+            del self._asked_robots[number]
+        self._owed.forget(lease)
+        self._stop_chase(visit, now)
 
-    def _drop_everything(self) -> None:
+    def _stop_chase(self, visit: Visit, now: float) -> None:
+        """A visit ends while its robots.txt leads elsewhere: what is under way there is broken off."""
+        permit = self._chases.forget(visit.lease.id)
+        if permit is not None:
+            self._out.append(Abort(permit))
+            self._visits[permit].cut_off(now)
+            self._give_back(self._visits[permit], now)
+
+    def _drop_everything(self, now: float) -> None:
         """Another crawl, or a store that lost commits (rule 13)."""
+        self._chases.clear()
         for lease in list(self._visits):
-            self._drop(lease)
+            self._drop(lease, now)
         self._owed.clear()
-        self._owed_bytes = self._owed_pages = 0
-        self._waiting.clear()
         self._asked_robots.clear()
-        self._robots.clear()
+        self._rulebook.clear()
+        self._suspicion.drop_held()
         for link in self._links.values():
             link.releasing.clear()
         self._early.clear()
@@ -746,8 +790,13 @@ class Agent:
     def _keep_time(self, now: float) -> None:
         self._look_at = now
         for visit in [visit for visit in self._visits.values() if visit.deadline <= now]:
-            self._out.append(Abort(visit.lease.id))
-            self._forget(visit.lease.id)
+            self._drop(visit.lease.id, now)
+        for chase in self._chases.given_up(now):
+            self._no_permit(chase, now)
+        for host in self._chases.to_ask(now):
+            self._want(host, now)
+        self._stand(self._suspicion.overdue(now), now)
+        self._doubt(now)
         for link in self._links.values():
             if not link.welcome:
                 if link.next_hello <= now:
@@ -758,7 +807,7 @@ class Agent:
             for lease, (due, last_end) in list(link.releasing.items()):
                 if due <= now:
                     self._release(link, lease, last_end, now)
-        for owed in self._owed.values():
+        for owed in self._owed:
             if owed.due <= now:
                 self._send_again(owed, now)
         if self._draining_since is not None:
@@ -769,7 +818,9 @@ class Agent:
         """The earliest time at which something is due. Cost: all that is held is looked at."""
         times = [link.next_beat if link.welcome else link.next_hello for link in self._links.values()]
         times += [visit.deadline for visit in self._visits.values()]
-        times += [owed.due for owed in self._owed.values()]
+        times += [owed.due for owed in self._owed]
+        times += self._chases.times()
+        times.append(self._suspicion.next_time())
         times += [due for link in self._links.values() if link.welcome for due, _ in link.releasing.values()]
         if self._draining_since is not None and self._visits:
             times.append(self._draining_since + DRAIN_SECONDS)
@@ -781,99 +832,68 @@ class Agent:
             self._look_at = time
         return time
 
-    def _send_again(self, owed: _Owed, now: float) -> None:
-        owed.wait = min(owed.wait * 2, MAX_SEND_AGAIN)
-        owed.due = now + owed.wait
-        if self._links[owed.shard].welcome:
-            self._out.append(Post(owed.shard, owed.message, True, owed.body))
+    def _send_again(self, owed: Owed, now: float) -> None:
+        self._owed.send_again(owed, now)
 
     def _end_drain(self, now: float) -> None:
         """When all has landed, or took too long."""
         if self._draining_since is not None and now >= self._draining_since + DRAIN_SECONDS:
             for visit in list(self._visits.values()):
-                self._out.append(Abort(visit.lease.id))
-                self._give_back(visit, now)
+                if visit.lease.id in self._visits:  # a permit may have gone back with the visit it was for
+                    self._out.append(Abort(visit.lease.id))
+                    self._give_back(visit, now)
         if self._leaving and not self._visits and not self._gone:
             self._gone = True
             for link in self._links.values():
                 # Not welcome yet does not mean that our Hello has not come.
-                number = self._number(link, now)
+                number = link.next_number(now)
                 self._out.append(Post(link.shard, m.Goodbye(number, self._session, ())))
             self._out.append(Exit(finished=False))
 
-    def _hello(self, link: _Link, now: float) -> None:
+    def _hello(self, link: ShardLink, now: float) -> None:
         link.next_hello = now + HELLO_AGAIN_AFTER
-        number = self._number(link, now)
-        held = tuple(LeaseId(visit.lease.id) for visit in self._visits.values() if visit.shard == link.shard)
-        self._out.append(
-            Post(
-                link.shard,
-                m.Hello(
-                    number,
-                    m.VERSION,
-                    self._session,
-                    () if link.welcomed else self._replaces,
-                    self._host,
-                    self._pid,
-                    self._index,
-                    self._local,
-                    held,
-                ),
-            )
-        )
+        self._out.append(Post(link.shard, self._identity.hello(link, self._held(link), now)))
 
-    def _heartbeat(self, link: _Link, now: float) -> None:
+    def _heartbeat(self, link: ShardLink, now: float) -> None:
         link.next_beat = now + self._beat
-        number = self._number(link, now)
-        held = tuple(LeaseId(visit.lease.id) for visit in self._visits.values() if visit.shard == link.shard)
-        link.listed[number] = held
-        while len(link.listed) > 16:
-            link.listed.popitem(last=False)
-        lanes, requests = self._credit()
-        self._out.append(
-            Post(
-                link.shard,
-                m.Heartbeat(
-                    number,
-                    self._session,
-                    link.epoch,
-                    held,
-                    lanes,
-                    requests,
-                    self.in_flight,
-                    self._load.held_bytes,
-                    self.fetched,
-                    self._load.lag_ms,
-                ),
-            )
+        offline = self._suspicion.standing is Standing.OFFLINE
+        beat = m.Heartbeat(
+            link.next_number(now),
+            self._session,
+            link.epoch,
+            self._held(link),
+            *self._credit(),
+            self.in_flight,
+            self._load.held_bytes,
+            self.fetched,
+            self._load.lag_ms,
+            offline,
+            min(self._load.cpu_percent, 65_535),
+            self._load.rss,
         )
+        link.list(beat.number, beat.leases)
+        self._out.append(Post(link.shard, beat))
+
+    def _held(self, link: ShardLink) -> tuple[LeaseId, ...]:
+        return tuple(visit.lease.id for visit in self._visits.values() if visit.shard == link.shard)
 
     def _credit(self) -> tuple[int, int]:
         """(lanes, requests) that one shard may have lent to this process (rule 23)."""
-        if self._config is None or self._draining_since is not None:
+        offline = self._suspicion.standing is Standing.OFFLINE
+        if self._config is None or self._draining_since is not None or offline:
             return 0, 0
         lanes = max(1, min(self._config.concurrency, self._max_lanes) // len(self._links))
         return lanes, min(lanes * LANE_REQUESTS + 64, MAX_REQUESTS)
 
-    def _number(self, link: _Link, now: float) -> int:
-        link.number += 1
-        link.sent_at[link.number] = now
-        if len(link.sent_at) > NUMBERS_KEPT:
-            link.sent_at.popitem(last=False)
-        return link.number
-
-
-def _size(owed: _Owed) -> int:
-    return len(owed.body) + sum(map(len, owed.pieces))
-
-
-def _pieces(record: bytes) -> tuple[bytes, ...]:
-    """Full pieces of a record, leaving a last part of less than two pieces."""
-    if len(record) <= m.PIECE_BYTES:
-        return ()
-    count = (len(record) - 1) // m.PIECE_BYTES
-    return tuple(record[index * m.PIECE_BYTES : (index + 1) * m.PIECE_BYTES] for index in range(count))
-
 
 def _no_fetch(outcome: Outcome) -> m.Facts:
     return m.Facts(outcome.code, reason="robots")
+
+
+def _to_itself(facts: m.Facts) -> m.Facts:
+    """A page that was redirected to itself once too often."""
+    return facts._replace(
+        outcome=Outcome.TOO_MANY_REDIRECTS.code,
+        reason="self",
+        error=f"it redirects to itself, {SELF_REDIRECTS + 1} times in a row",
+    )

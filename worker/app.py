@@ -16,7 +16,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,19 +27,21 @@ from common.keys import WorkerKey
 from common.log import get_logger
 from common.memory import keep_freed_memory
 from common.messages import ToWorker
-from common.outcome import Outcome
-from common.url import CanonicalURL, host_key
 from worker import steps as core
 from worker.agent import Agent
 from worker.exchange import Exchange, Failure, NotSent
-from worker.fetcher import Fetcher, FetcherSettings
+from worker.fetcher import FetcherSettings
+from worker.fetchers import Fetchers
 from worker.limits import fitting_concurrency
 from worker.link import Link
+from worker.load import OwnLoad, resident_bytes
+from worker.outgoing import is_sitemap, method_of
 from worker.page import PageMaker, failed_report
-from worker.robots import MAX_BYTES as ROBOTS_BYTES
-from worker.robots import Verdict, verdict
+from worker.probe import NetworkProbe
+from worker.reading import Read, read_sitemap
+from worker.robotsfetch import fetch_hop
 from worker.settings import WorkerSettings
-from worker.steps import Fetched, RobotsFetched
+from worker.steps import Fetched, Report
 from worker.supervisor import FINISHED, REFUSED, STOPPED
 from worker.visit import Fetch, FetchRobots
 
@@ -47,6 +50,9 @@ PATIENCE_SECONDS = 10.0
 
 LAG_SECONDS = 1.0
 """Between two looks at how late the loop is."""
+
+SITEMAP_ASIDE_BYTES = 1 << 15
+"""A sitemap above this is read in a thread beside the loop: one of 50,000 pages takes 0.4 s."""
 
 TIMER_SECONDS = 0.0015
 """How early uvloop may wake a sleeper: its timers count whole milliseconds, rounded, of a clock that is cut to them."""
@@ -89,7 +95,11 @@ class WorkerProcess:
         )
         key = None if settings.key is None else WorkerKey.parse(settings.key, "--key")
         self._link = Link(settings.coord, session, key, self._arrived, self._denied)
-        self._fetcher: Fetcher | None = None
+        self._fetchers = Fetchers()
+        self._aside = ThreadPoolExecutor(1, "aside")
+        """One thread: one big sitemap in memory at a time."""
+        self._probe = NetworkProbe()
+        self._probing: asyncio.Task[None] | None = None
         self._pages: PageMaker | None = None
         self._config: CrawlConfig | None = None
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
@@ -97,7 +107,6 @@ class WorkerProcess:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
         self._code: asyncio.Future[int] = self._loop.create_future()
-        self._configuring: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Work until the crawl is over, we are asked to stop, or the supervisor is gone. The exit code."""
@@ -109,14 +118,16 @@ class WorkerProcess:
             lag = group.create_task(self._watch_lag(), name="lag")
             code = await self._code
             lag.cancel()
+            if self._probing is not None:
+                self._probing.cancel()
             for tasks in self._tasks.values():
                 for task in tasks:
                     task.cancel()
         if self._alarm is not None:
             self._alarm.cancel()
         self._link.close()
-        if self._fetcher is not None:
-            await self._fetcher.close()
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        await self._fetchers.close()
         return code
 
     # ---------------------------------------------------------------------------------------- events in
@@ -160,7 +171,7 @@ class WorkerProcess:
             self._code.set_result(code)
 
     async def _watch_lag(self) -> None:
-        patience = clock.now() + PATIENCE_SECONDS
+        patience, own = clock.now() + PATIENCE_SECONDS, OwnLoad()
         while True:
             if self._config is None and self._index == 0 and clock.now() >= patience:
                 patience = float("inf")
@@ -170,8 +181,7 @@ class WorkerProcess:
             due = self._loop.time() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             lag = max(0.0, self._loop.time() - due)
-            held = 0 if self._fetcher is None else self._fetcher.budget.held
-            self._handle(core.Load(held, int(lag * 1000)))
+            self._handle(core.Load(self._fetchers.held, int(lag * 1000), own.cpu_percent(), resident_bytes()))
 
     # ---------------------------------------------------------------------------------- instructions out
 
@@ -182,7 +192,9 @@ class WorkerProcess:
             case Fetch():
                 self._start(instruction.lease, self._fetch(instruction))
             case FetchRobots():
-                self._start(instruction.lease, self._fetch_robots(instruction))
+                self._start(instruction.under, self._fetch_robots(instruction))
+            case core.Probe():
+                self._probing = self._group.create_task(self._look_at_network(), name="probe")
             case core.Abort(lease):
                 for task in self._tasks.pop(lease, ()):
                     task.cancel()
@@ -217,122 +229,74 @@ class WorkerProcess:
                 del self._tasks[lease]
 
     def _configure(self, config: CrawlConfig) -> None:
-        """The crawl's configuration arrived, or another one; a fetcher cannot change, so it is made anew."""
-        if self._config == config:
-            return
-        concurrency, said = fitting_concurrency(config.concurrency)
-        if said:
-            log.warning("concurrency.lowered", reason=said)
-        self._agent.lower_lanes(concurrency)
-        before, self._fetcher = self._fetcher, Fetcher(fetcher_settings(config, self._settings, concurrency))
+        """The crawl's configuration arrived, or another one."""
         self._config = config
-        self._configuring = self._group.create_task(self._exchange_fetcher(before), name="fetcher")
-
-    async def _exchange_fetcher(self, before: Fetcher | None) -> None:
-        assert self._fetcher is not None
-        await self._fetcher.start()
-        if before is not None:
-            await before.close()
+        concurrency, said = fitting_concurrency(config.concurrency)
+        if self._fetchers.use_from_now(fetcher_settings(config, self._settings, concurrency)):
+            if said:
+                log.warning("concurrency.lowered", reason=said)
+            self._agent.lower_lanes(concurrency)
+            self._probe.known_names = frozenset(config.hosts_table)
 
     # -------------------------------------------------------------------------------------------- fetches
 
     async def _fetch(self, step: Fetch) -> None:
         await _sleep_until(step.at)
-        pages, agent, request = self._pages, self._agent, step.request
-        assert self._fetcher is not None and pages is not None
-        if self._configuring is not None and not self._configuring.done():
-            await asyncio.wait([self._configuring])
-        form = request.form
-        came = await self._fetcher.fetch(
-            request.url,
-            may_write=lambda: agent.may_write(step.lease, clock.now()),
-            method="GET" if form is None else form.method,
-            headers=pages.headers_for(request),
-            body=None if form is None else form.body,
-            max_bytes=pages.max_bytes,
-            accept_body=pages.accept_body,
-        )
-        if isinstance(came, NotSent):
-            self._handle(Fetched(step.lease, step.ordinal, None, came.ended))
-            return
-        report = pages.report(request, came) if isinstance(came, Exchange) else failed_report(came)
+        async with self._fetchers.fetcher() as fetcher:
+            pages, agent, request = self._pages, self._agent, step.request
+            assert pages is not None
+            form = request.form
+            came = await fetcher.fetch(
+                request.url,
+                may_write=lambda: agent.may_write(step.lease, clock.now()),
+                method=method_of(form),
+                headers=pages.headers_for(request, step.cookies, clock.wall()),
+                body=None if form is None else form.body,
+                max_bytes=pages.max_bytes,
+                accept_body=None if is_sitemap(request) else pages.accept_body,
+            )
+        report: Report | None = None
+        if isinstance(came, Exchange):
+            read: Read | None = None
+            if is_sitemap(request) and len(came.payload) > SITEMAP_ASIDE_BYTES:
+                read = await self._loop.run_in_executor(self._aside, read_sitemap, came)
+            report = pages.report(request, came, step.cookies, read)
+        elif isinstance(came, Failure):
+            report = failed_report(came)
+        self._note(request.url, came, report is not None and report.network)
         self._handle(Fetched(step.lease, step.ordinal, report, came.ended))
 
     async def _fetch_robots(self, step: FetchRobots) -> None:
-        """robots.txt, with redirects within the host; one that leads to another host counts as absent."""
-        at, url, hops = step.at, step.authority + "/robots.txt", 0
-        name = host_key(CanonicalURL(url))
-        pages = self._pages
-        assert pages is not None and self._config is not None
-        if self._configuring is not None and not self._configuring.done():
-            await asyncio.wait([self._configuring])
-        records: list[bytes] = []
-        while True:
-            await _sleep_until(at)
-            assert self._fetcher is not None
-            came = await self._fetcher.fetch(
-                url,
-                may_write=lambda: self._agent.may_write(step.lease, clock.now()),
-                headers=None,
-                max_bytes=ROBOTS_BYTES,
+        await _sleep_until(step.at)
+        async with self._fetchers.fetcher() as fetcher:
+            assert self._pages is not None and self._config is not None
+            done, came = await fetch_hop(
+                step,
+                fetcher=fetcher,
+                pages=self._pages,
+                config=self._config,
+                may_write=lambda: self._agent.may_write(step.under, clock.now()),
             )
-            if isinstance(came, NotSent):
-                self._robots_done(step, "", None, came.error, None, (), came.ended, sent=False)
-                return
-            if isinstance(came, Failure):
-                self._robots_done(step, _robots_failure(came), None, came.error, None, (), came.ended)
-                return
-            records += pages.records(url, came)
-            means = verdict(came.status, hops)
-            target = pages.redirect_target(url, came) if means is Verdict.FOLLOW else None
-            if target is None or host_key(target) != name:
-                break
-            at, url, hops = came.ended + step.delay, target, hops + 1
-            came.release()
-        text = None
-        word = {Verdict.RULES: "rules", Verdict.UNREACHABLE: Outcome.ROBOTS_UNREACHABLE.value}.get(
-            means, "allow"
-        )
-        if means is Verdict.RULES:
-            text = pages.plain_body(came, ROBOTS_BYTES)
-        error = None if means is not Verdict.UNREACHABLE else f"robots.txt answered {came.status}"
-        self._robots_done(step, word, came.status, error, text, records, came.ended)
-        came.release()
+        self._note(step.url, came, done.network)
+        self._handle(done)
 
-    def _robots_done(
-        self,
-        step: FetchRobots,
-        word: str,
-        status: int | None,
-        error: str | None,
-        text: bytes | None,
-        records: list[bytes] | tuple[()],
-        ended: float,
-        *,
-        sent: bool = True,
-    ) -> None:
-        self._handle(
-            RobotsFetched(
-                step.lease, step.authority, word, status, error, text, b"".join(records), 0, ended, sent
-            )
-        )
+    def _note(self, url: str, came: Exchange | Failure | NotSent, network: bool) -> None:
+        """What a fetch came to tells of our own network, too."""
+        if isinstance(came, Exchange):
+            self._probe.answered(url, came.ip)
+        elif network:
+            self._probe.failed(url)
+
+    async def _look_at_network(self) -> None:
+        works = await self._probe.works()
+        log.info("network.probed", works=works)
+        self._handle(core.Probed(works))
 
 
 async def _sleep_until(at: float) -> None:
     """Return not before `at`, by the agent's clock: a host's delay has passed then, to the last microsecond."""
     if (wait := at - clock.now()) > 0:
         await asyncio.sleep(wait + TIMER_SECONDS)
-
-
-_HOST_FAILURES: Mapping[Outcome, str] = {
-    outcome: outcome.value
-    for outcome in (Outcome.PRIVATE_ADDRESS, Outcome.DNS, Outcome.TLS, Outcome.REFUSED, Outcome.PROXY)
-}
-
-
-def _robots_failure(failure: Failure) -> str:
-    """A failure of the host is its requests' outcome too; anything else is tried again (contract, section 3)."""
-    return _HOST_FAILURES.get(failure.outcome, Outcome.ROBOTS_UNREACHABLE.value)
 
 
 def fetcher_settings(config: CrawlConfig, settings: WorkerSettings, concurrency: int) -> FetcherSettings:
@@ -348,4 +312,6 @@ def fetcher_settings(config: CrawlConfig, settings: WorkerSettings, concurrency:
         hosts=config.hosts_table,
         insecure=config.insecure,
         proxy=config.proxy,
+        host_proxies=tuple((rule.match, rule.proxy) for rule in config.host if rule.proxy is not None),
+        per_ip=config.per_ip,
     )

@@ -1,9 +1,9 @@
 """Which charset a page is in, and the page in UTF-8.
 
 The order of the HTML standard (13.2.3.2): byte-order mark, charset of the Content-Type header, `<meta>` or XML
-declaration in the first 1,024 bytes; then, as browsers do no better by rule, strict UTF-8, a detector, and
-windows-1252 as the last resort. What is declared is believed even where it is wrong: links and titles then
-come out as in a browser.
+declaration in the first 1,024 bytes; then, as browsers do no better by rule, strict UTF-8, a `<meta>` further down
+(where a browser meets it, it begins again: 13.2.3.5), a detector, and windows-1252 as the last resort. What is
+declared is believed even where it is wrong: links and titles then come out as in a browser.
 
 Charsets are named as in the Encoding standard, in lower case. It reads neither sockets nor the HTML tree.
 
@@ -24,6 +24,7 @@ UTF_8 = "utf-8"
 FALLBACK = "windows-1252"
 
 _PRESCAN = 1024  # bytes searched for a declaration; the standard's number
+_PRESCAN_LATE = 65_536  # the same, where nothing else is known: browsers have no bound, we want one
 _SAMPLE = 8192  # bytes shown to the detector, from the first one that is not ASCII: a bound on its cost
 
 # faust-cchardet (MPL-1.1/GPL/LGPL, used as it is): 15 of 15 charsets of our texts right, 0.1-1 ms.
@@ -41,14 +42,16 @@ def decide(body: bytes, header_charset: str | None) -> str:
         return declared
     if body.isascii():
         # An escape is what ISO-2022-JP is made of, and ASCII has no other use for it in a page.
-        return "iso-2022-jp" if b"\x1b" in body and (b"\x1b$" in body or b"\x1b(" in body) else UTF_8
+        if b"\x1b" in body and (b"\x1b$" in body or b"\x1b(" in body):
+            return "iso-2022-jp"
+        return _declared_late(body) or UTF_8  # in ASCII it matters only for the queries of links
     try:
         body.decode("utf-8")
     except UnicodeDecodeError as failure:
         cut_off = failure.start > len(body) - 4 and failure.reason == "unexpected end of data"
         if cut_off and not body[: failure.start].isascii():
             return UTF_8  # all but its last character, of which the end is missing
-        return _detected(body)
+        return _declared_late(body) or _detected(body)
     return UTF_8
 
 
@@ -73,6 +76,8 @@ def to_utf8(body: bytes, charset: str) -> bytes:
 
 def codec(charset: str) -> str:
     """Python's name for a charset, for `common.url.encode_query`."""
+    if charset == "gbk":
+        return "gbk"  # it is read as gb18030, but what GBK lacks is written as a reference (Encoding, 10.1.2)
     names = _CODECS.get(charset)
     return names[0] if names else charset
 
@@ -87,15 +92,17 @@ def _encoded(text: str) -> bytes:
 
 
 def _declared(head: bytes) -> str | None:
-    """The prescan of the HTML standard (13.2.3.2), comments skipped; then the XML declaration."""
+    """The prescan of the HTML standard (13.2.3.2); then the XML declaration, which may be in UTF-16."""
+    if head.startswith((b"<\0?\0x\0", b"\0<\0?\0x")):
+        return "utf-16le" if head[0] else "utf-16be"
     for found in _META.finditer(head):
-        if found[1] is None:  # a comment
+        if found[1] is None:  # a comment, or another tag
             continue
         attributes: dict[bytes, bytes] = {}
         for name, quoted, apostrophed, bare in _ATTRIBUTE.findall(found[1]):
             attributes.setdefault(name.lower(), quoted or apostrophed or bare)
         label = attributes.get(b"charset")
-        if label is None and attributes.get(b"http-equiv", b"").strip().lower() == b"content-type":
+        if label is None and attributes.get(b"http-equiv", b"").lower() == b"content-type":
             content = _CONTENT_CHARSET.search(attributes.get(b"content", b""))
             label = content and (content[1] or content[2] or content[3])
         if label and (named := from_label(label.decode("latin-1"))) is not None:
@@ -104,6 +111,14 @@ def _declared(head: bytes) -> str | None:
         named = from_label((xml[1] or xml[2] or b"").decode("latin-1"))
         return None if named is None else _readable_as_ascii(named)
     return None
+
+
+def _declared_late(body: bytes) -> str | None:
+    """The first declaration beyond those that were looked for. A bytes search first: most pages hold none."""
+    head = body[:_PRESCAN_LATE]
+    if len(head) <= _PRESCAN or _CHARSET.search(head, _PRESCAN - 8) is None:
+        return None
+    return _declared(head)
 
 
 def _readable_as_ascii(named: str) -> str:
@@ -116,14 +131,26 @@ def _detected(body: bytes) -> str:
     start = first.start() if first else 0
     guess = cchardet.detect(body[start : start + _SAMPLE])["encoding"]
     named = from_label(guess) if guess else None
+    if named == "koi8-r" and _UKRAINIAN.search(body) is not None:
+        return "koi8-u"
     # What is no UTF-8 was found out already, and UTF-16 without a mark is not text that links were found in.
     return FALLBACK if named is None or named.startswith("utf") else named
 
 
 _SPACE = rb"[\t\n\f\r ]"
-_META = re.compile(
-    rb"<(?:!--(?:.*?-->|.*)|meta(?=[\t\n\f\r /])((?:[^>\"']++|\"[^\"]*+\"|'[^']*+')*+)>)", re.I | re.S
+# Names and values as the standard reads them there: a quote counts only after `=`.
+_ATTRIBUTES = (
+    rb"(?:[\t\n\f\r /]++|[^\t\n\f\r />][^\t\n\f\r />=]*+(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+"
+    rb"(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)?+)?+)*+"
 )
+_META = re.compile(
+    rb"<(?:!(?=--)(?:[^-]++|-(?!->))*+(?:-->|\Z)"
+    rb"|meta(?=[\t\n\f\r /])(" + _ATTRIBUTES + rb")>"
+    rb"|/?[a-z][^\t\n\f\r />]*+" + _ATTRIBUTES + rb"(?:>|\Z)"
+    rb"|[!/?][^>]*+(?:>|\Z))",
+    re.I,
+)
+_CHARSET = re.compile(rb"[cC][hH][aA][rR][sS][eE][tT]")
 _ATTRIBUTE = re.compile(
     rb"([^\t\n\f\r />=]++)" + _SPACE + rb"*+(?:=" + _SPACE + rb"*+"
     rb"(?:\"([^\"]*+)\"|'([^']*+)'|([^\t\n\f\r >]++)))?"
@@ -134,6 +161,9 @@ _CONTENT_CHARSET = re.compile(
 _XML_DECLARATION = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
+_UKRAINIAN = re.compile(
+    rb"[\xa4\xa6\xa7\xad\xb4\xb6\xb7\xbd]"
+)  # in KOI8-R parts of boxes, which no page draws
 _ESCAPED = frozenset({"utf-16be", "utf-16le", "iso-2022-jp", "iso-2022-kr", "hz-gb-2312"})
 # Charsets in which bytes below 0x80 need not be ASCII.
 

@@ -9,10 +9,12 @@ It knows nothing of requests. Who takes a connection gives it back.
 
 Invariants:
   1. No socket is connected to an address that worker/addresses.py refuses: judged on the address itself,
-     where the socket is about to be connected, whatever name or literal led there.
+     where the socket is about to be connected, whatever name or literal led there. Only the way to a proxy is
+     not judged: that address is the operator's choice, and what lies behind it is the proxy's.
   2. At most `concurrency` connections idle.
+  3. A proxy's certificate is verified, whatever `--insecure` says of the host.
 
-Read next: worker/fetcher.py.
+Read next: worker/fetcher.py, worker/proxies.py.
 """
 
 from __future__ import annotations
@@ -22,21 +24,38 @@ import errno
 import functools
 import socket
 import ssl
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
+from yarl import URL
 
 from worker.addresses import Allowed, refusal
+from worker.mending import mended
+from worker.proxies import Proxy, ProxyFailed, Reason
+from worker.resolver import LookupFailed
 
+NO_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Errors that say that this machine has no file or port left."""
+
+_INTERIM_ANSWERS = 8  # 1xx answers of a proxy before the real one
+_PROXY_ANSWER = 1 << 20  # bytes of a proxy's answer to CONNECT, at most
 _SLICE = 20  # a time-out is noticed late by at most this part of it, or by a second
 
 
 class TotalTimeout(aiohttp.ServerTimeoutError):
     """The time for the whole fetch is over."""
+
+
+class TooMuch(aiohttp.ClientPayloadError):
+    """More bytes came than the largest body with its head and its framing takes."""
 
 
 class AddressRefused(OSError):
@@ -45,6 +64,31 @@ class AddressRefused(OSError):
     def __init__(self, kind: str, address: str) -> None:
         super().__init__(errno.EACCES, f"{address} is a {kind.replace('_', '-')} address")
         self.kind = kind
+        self.address = address
+
+
+class Origin(ClientRequest):
+    """Where to connect, and through what. aiohttp wants a request for that; this one is never sent."""
+
+    def __init__(self, url: URL, *, verified: bool, proxy: Proxy | None) -> None:
+        host = url.raw_host or ""
+        super().__init__(
+            "GET",
+            url,
+            loop=asyncio.get_running_loop(),
+            ssl=verified,
+            proxy=None if proxy is None else proxy.url,
+            # Certificates hold names without the final dot; aiohttp sees to that for direct connections only.
+            server_hostname=host.rstrip(".") if url.scheme == "https" else None,
+        )
+        self.through = proxy
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        """What connections must have in common to serve for each other. Asked for with every fetch; never changes."""
+        key = super().connection_key
+        # Two proxies may differ in nothing but the user.
+        return key if self.through is None else key._replace(proxy_headers_hash=id(self.through))
 
 
 class Wire(ResponseHandler):
@@ -63,6 +107,7 @@ class Wire(ResponseHandler):
         self._heard = 0.0  # loop time of the last byte
         self._deadline = 0.0  # loop time when the whole fetch is over
         self._resting: float | None = None  # loop time since when we do not want to read
+        self._room = _PROXY_ANSWER  # bytes that may still come
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -75,6 +120,22 @@ class Wire(ResponseHandler):
             self._connector.idle -= 1
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        # Overridden to bound what aiohttp does not: chunk extensions, zeros before a chunk's size, empty lines
+        # before the head, answers that nobody asked for on a connection that idles.
+        self._room -= len(data)
+        if self._room >= 0 and not self.idle:
+            super().data_received(data)
+        elif self.transport is not None:
+            if not self.idle:
+                self.set_exception(TooMuch("more bytes than any body with its framing takes"))
+            self.transport.abort()
+
+    def set_response_params(self, **params: Any) -> None:
+        """As aiohttp's; a first piece of an answer that is not HTTP is put right where that can be done."""
+        super().set_response_params(**params)
+        self._parser = cast("Any", _Mending(self, self._parser, params))
+
     def rest(self) -> None:
         """Stop the clocks: we are the ones who wait, for memory."""
         self._resting = self._loop.time()
@@ -86,7 +147,8 @@ class Wire(ResponseHandler):
             self._deadline += self._heard - self._resting
             self._resting = None
 
-    def _start(self, remaining: float) -> None:
+    def _start(self, remaining: float, room: int) -> None:
+        self._room = room
         self._heard = self._loop.time()
         self._deadline = self._heard + remaining
         self._resting = None
@@ -114,13 +176,48 @@ class Wire(ResponseHandler):
         pass
 
 
+class _Mending:
+    """aiohttp's response parser, and a second one for a first piece that is to be put right."""
+
+    __slots__ = ("_first", "_head_only", "_parser", "_renew", "_wire")
+
+    def __init__(self, wire: Wire, parser: Any, params: dict[str, Any]) -> None:
+        self._wire = wire
+        self._parser = parser
+        self._head_only = bool(params.get("skip_payload"))
+        self._renew = params
+        self._first = True
+
+    def feed_data(self, data: bytes) -> tuple[list[tuple[RawResponseMessage, StreamReader]], bool, bytes]:
+        first, self._first = self._first, False
+        try:
+            came: tuple[list[tuple[RawResponseMessage, StreamReader]], bool, bytes]
+            came = self._parser.feed_data(data)
+        except HttpProcessingError:
+            right = mended(data, head_only=self._head_only) if first else None
+            if right is None:
+                raise
+            wire = self._wire
+            ResponseHandler.set_response_params(wire, **self._renew)
+            self._parser, wire._parser = wire._parser, cast("Any", self)
+            wire.force_close()
+            came = self._parser.feed_data(right)
+        return came
+
+    def feed_eof(self) -> Any:
+        return self._parser.feed_eof()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
 class Connector(aiohttp.TCPConnector):
     """The pool. Make it inside the running loop; `close` ends every connection, idle or not."""
 
     def __init__(
         self,
         *,
-        allowed: Allowed | None,
+        allowed: Allowed,
         resolver: AbstractResolver,
         trust: ssl.SSLContext,
         keepalive: float,
@@ -128,17 +225,18 @@ class Connector(aiohttp.TCPConnector):
         silence: float,
         total: float,
     ) -> None:
-        """`allowed` None: addresses are not judged, because the only peer is the proxy. Times in seconds."""
+        """Times in seconds."""
         super().__init__(
             limit=0,  # the caller keeps to its concurrency; a queue here would eat into the connect time-out
             ssl=trust,
             use_dns_cache=False,
-            resolver=resolver if allowed is None else _Judged(resolver, allowed),
+            resolver=_Judged(resolver, allowed),
             keepalive_timeout=keepalive,
             socket_factory=self._judged_socket,
         )
         self._factory = functools.partial(self._new_wire)  # overrides the protocol class
         self._allowed = allowed
+        self._unjudged = resolver
         self._idle_bound = idle_bound
         self._silence = silence
         self._in_use: dict[Wire, None] = {}
@@ -153,11 +251,12 @@ class Connector(aiohttp.TCPConnector):
         return len(self._in_use)
 
     async def take(
-        self, request: ClientRequest, timeout: aiohttp.ClientTimeout, *, fresh: bool
+        self, request: Origin, timeout: aiohttp.ClientTimeout, *, fresh: bool
     ) -> tuple[Connection, Wire, bool]:
         """A connection for this origin, and whether it was kept from an earlier exchange.
 
-        `fresh`: a new one only; those that idle for this origin are closed.
+        `fresh`: a new one only; those that idle for this origin are closed. Of `timeout` the `connect` counts;
+        through a proxy, half of it for the way to the proxy and its answer.
         """
         while True:
             try:
@@ -177,9 +276,10 @@ class Connector(aiohttp.TCPConnector):
                 return connection, wire, True
             connection.close()
 
-    def watch(self, wire: Wire, remaining: float) -> None:
-        """The request is written: count the silence, and the seconds that `remain` for the whole fetch."""
-        wire._start(remaining)
+    def watch(self, wire: Wire, remaining: float, room: int) -> None:
+        """The request is written: count the silence, the seconds that `remain` for the whole fetch, and the bytes
+        that there is `room` for, of body, head and framing."""
+        wire._start(remaining, room)
         self._in_use[wire] = None
 
     def give_back(self, connection: Connection, wire: Wire, *, keep: bool) -> None:
@@ -206,10 +306,9 @@ class Connector(aiohttp.TCPConnector):
         self._sweeper = self._loop.call_later(self._pace, self._sweep)
 
     def _judge(self, address: str) -> None:
-        if self._allowed is not None:
-            kind = refusal(address, self._allowed)
-            if kind is not None:
-                raise AddressRefused(kind, address)
+        kind = refusal(address, self._allowed)
+        if kind is not None:
+            raise AddressRefused(kind, address)
 
     def _judged_socket(self, info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -249,6 +348,116 @@ class Connector(aiohttp.TCPConnector):
             raise client_error(key, error) from error
         else:
             return made
+
+    # ---------------------------------------------------------------------------------------- through a proxy
+
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
+        return req  # overrides what aiohttp makes for each fetch through a proxy; `_tunnel` has no need of it
+
+    async def _create_proxy_connection(
+        self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> tuple[asyncio.BaseTransport, ResponseHandler]:
+        # Overridden because aiohttp knows no SOCKS, takes --insecure of the host for the proxy as well, and
+        # does not tell a proxy's failures from the host's.
+        assert isinstance(req, Origin) and req.through is not None
+        proxy = req.through
+        context = self._get_ssl_context(req)
+        try:
+            # With the whole of it, nothing would be left to tell whose time-out it was.
+            async with asyncio.timeout(None if timeout.connect is None else timeout.connect / 2):
+                way = await self._tunnel(proxy, req, context is not None)
+        except TimeoutError:
+            raise ProxyFailed(proxy, "timeout", "no answer in time") from None
+        if isinstance(way, socket.socket):
+            return await self._wrap_existing_connection(
+                self._factory,
+                req=req,
+                timeout=timeout,
+                sock=way,
+                ssl=context,
+                server_hostname=req.server_hostname if context is not None else None,
+            )
+        transport, wire = way
+        if context is None:
+            return transport, wire
+        return await self._start_tls_connection(transport, req=req, timeout=timeout)
+
+    async def _tunnel(
+        self, proxy: Proxy, req: Origin, tls: bool
+    ) -> socket.socket | tuple[asyncio.Transport, Wire]:
+        """The way through a proxy, as far as it is the proxy's. Raises `ProxyFailed`."""
+        host, port = req.url.raw_host, req.port
+        assert host is not None and port is not None
+        host = host.rstrip(".")
+        failed: OSError = LookupFailed(proxy.host, "no_address")
+        try:
+            addresses = [result["host"] for result in await self._addresses_of(proxy)]
+        except LookupFailed as error:
+            addresses, failed = [], error
+        for address in addresses:
+            try:
+                if proxy.tunnels_all:
+                    return await proxy.socks_tunnel(address, host, port)
+                transport, wire = await self._connect_to(proxy, address)
+            except (ProxyFailed, ssl.SSLError):
+                raise
+            except OSError as error:
+                if error.errno in NO_SOCKETS:
+                    raise
+                failed = error
+                continue
+            if tls:
+                await self._ask_for_tunnel(proxy, wire, transport, proxy.connect_request(host, port))
+            return transport, wire
+        raise ProxyFailed(proxy, "unreachable", failed) from failed
+
+    async def _addresses_of(self, proxy: Proxy) -> list[ResolveResult]:
+        if ":" in proxy.host or proxy.host.replace(".", "").isdigit():
+            return [ResolveResult(hostname="", host=proxy.host, port=0, family=0, proto=0, flags=0)]
+        return await self._unjudged.resolve(proxy.host, proxy.port)
+
+    async def _connect_to(self, proxy: Proxy, address: str) -> tuple[asyncio.Transport, Wire]:
+        connect: Any = self._loop.create_connection
+        tls = {"ssl": self._ssl, "server_hostname": proxy.host} if proxy.scheme == "https" else {}
+        try:
+            made: tuple[asyncio.Transport, Wire] = await connect(
+                self._factory, host=address, port=proxy.port, **tls
+            )
+        except ssl.SSLError as error:
+            raise ProxyFailed(proxy, "tls", error) from error
+        return made
+
+    async def _ask_for_tunnel(
+        self, proxy: Proxy, wire: Wire, transport: asyncio.Transport, request: bytes
+    ) -> None:
+        """CONNECT, until the proxy says that the tunnel stands."""
+        wire.set_response_params(read_until_eof=True)
+        try:
+            transport.write(request)
+            status, said = 100, ""
+            for _ in range(_INTERIM_ANSWERS):
+                if status >= 200:
+                    break
+                message, _body = await wire.read()
+                status, said = message.code, message.reason
+            if not 200 <= status < 300:
+                reason = connect_refusal(status)
+                raise ProxyFailed(proxy, reason, f"{status} {said or ''}".rstrip())
+        except (aiohttp.ClientError, HttpProcessingError) as error:
+            wire.close()
+            raise ProxyFailed(proxy, "bad_reply", str(error) or type(error).__name__) from error
+        except BaseException:
+            wire.close()
+            raise
+
+
+def connect_refusal(status: int) -> Reason:
+    """Why a proxy that answers so does not open a tunnel."""
+    if status in (401, 407):  # 401 to a CONNECT is the proxy's as well; tinyproxy says so
+        return "authentication"
+    if status < 200:
+        return "bad_reply"
+    return "gateway" if status >= 500 else "refused"
 
 
 class _Judged(AbstractResolver):

@@ -63,7 +63,8 @@ class Failure:
     """No response came. `reason` is a stable code, `error` is for people.
 
     `written`: whether the request may have reached the server; if so the host's delay is owed from `ended`
-    on. `elapsed` counts from the beginning of the fetch.
+    on. `elapsed` counts from the beginning of the fetch. `ip`: the address that was connected to, or the first
+    that was tried; None where none was known, and behind a proxy.
     """
 
     outcome: Outcome
@@ -72,6 +73,7 @@ class Failure:
     written: bool
     ended: float
     elapsed: float
+    ip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,17 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from common.outcome import Outcome
-from worker.connector import AddressRefused, TotalTimeout
+from worker.connector import NO_SOCKETS, AddressRefused, TooMuch, TotalTimeout
+from worker.proxies import ProxyFailed
 from worker.resolver import LookupFailed
 
 FOREIGN = (aiohttp.ClientError, OSError, HttpProcessingError)
 """All that a fetch may raise. (asyncio.TimeoutError and ssl.SSLError are OSErrors.)"""
 
-_NO_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 _CERTIFICATE = {  # X509_V_ERR_*, openssl/x509_vfy.h
+    2: "tls_unknown_issuer",
     9: "tls_not_yet_valid",
     10: "tls_expired",
     18: "tls_self_signed",
@@ -31,7 +32,24 @@ _CERTIFICATE = {  # X509_V_ERR_*, openssl/x509_vfy.h
     23: "tls_revoked",
     62: "tls_hostname",
     64: "tls_hostname",
+    66: "tls_weak",
+    67: "tls_weak",
+    68: "tls_weak",
 }
+
+# Parts of OpenSSL's reasons, first match; versions differ in how they begin (SSLV3_ALERT_, SSL/TLS_ALERT_).
+_HANDSHAKE = (
+    ("PROTOCOL_VERSION", "tls_version"),
+    ("UNSUPPORTED_PROTOCOL", "tls_version"),
+    ("CERTIFICATE_REQUIRED", "tls_client_certificate"),
+    ("UNRECOGNIZED_NAME", "tls_unrecognized_name"),
+    ("HANDSHAKE_FAILURE", "tls_handshake"),
+    ("INSUFFICIENT_SECURITY", "tls_handshake"),
+    ("NO_SHARED_CIPHER", "tls_handshake"),
+    ("INTERNAL_ERROR", "tls_handshake"),
+    ("KEY_TOO_SMALL", "tls_weak"),
+    ("UNEXPECTED_EOF", "tls_cut"),
+)
 
 
 def translate(error: BaseException, written: bool) -> tuple[Outcome | None, str]:
@@ -39,17 +57,17 @@ def translate(error: BaseException, written: bool) -> tuple[Outcome | None, str]
     match error:
         case TotalTimeout():
             return Outcome.TIMEOUT, "total_timeout"
-        case aiohttp.ClientProxyConnectionError():
-            return Outcome.PROXY, "proxy_unreachable"
-        case aiohttp.ClientHttpProxyError():
-            return Outcome.PROXY, "proxy_authentication" if error.status == 407 else "proxy_refused"
+        case ProxyFailed():
+            return Outcome.PROXY, f"proxy_{error.reason}"
         case aiohttp.ClientConnectorCertificateError():
             code = getattr(error.certificate_error, "verify_code", 0)
             return Outcome.TLS, _CERTIFICATE.get(code, "tls_certificate")
         case aiohttp.ClientConnectorSSLError():
-            return Outcome.TLS, "tls_protocol"
+            return Outcome.TLS, _handshake(getattr(error.os_error, "reason", None) or "")
         case aiohttp.ClientConnectorError():
             return _system(error.os_error, written)
+        case TooMuch():
+            return Outcome.PROTOCOL, "header_too_large"
         case aiohttp.ServerDisconnectedError():
             return Outcome.RESET, "disconnected"
         case TimeoutError() if not isinstance(error, aiohttp.ClientOSError):
@@ -73,6 +91,14 @@ def prose(error: BaseException) -> str:
     return " ".join(text.split())[:300]
 
 
+def _handshake(openssl: str) -> str:
+    """The reason for a handshake that failed before the certificate could be blamed."""
+    for part, reason in _HANDSHAKE:
+        if part in openssl:
+            return reason
+    return "tls_protocol"
+
+
 def _system(error: OSError, written: bool) -> tuple[Outcome | None, str]:
     match error:
         case AddressRefused():
@@ -83,7 +109,7 @@ def _system(error: OSError, written: bool) -> tuple[Outcome | None, str]:
             return Outcome.REFUSED, "connection_refused"
         case _ if error.errno in _UNREACHABLE:
             return Outcome.REFUSED, "host_unreachable"
-        case _ if error.errno in _NO_SOCKETS and not written:
+        case _ if error.errno in NO_SOCKETS and not written:
             return None, "no_sockets"
         case _ if error.errno == errno.ETIMEDOUT:
             return Outcome.TIMEOUT, "read_timeout" if written else "connect_timeout"

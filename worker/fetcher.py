@@ -19,34 +19,36 @@ Invariants:
      it had given that connection up, and most likely never saw the request (RFC 9112, 9.3.1). GET and HEAD
      only, once, on a new connection, and `may_write` is asked again. A site's log shows one request, or one
      that was cut off.
+  4. At most `per_ip` hosts of one address are fetched at once; loopback and what goes through a proxy are
+     exempt. Who waits for that has connected to nobody, and the wait counts against no time-out.
 
-Read next: worker/exchange.py, worker/connector.py, worker/failures.py, worker/bodies.py.
+Read next: worker/exchange.py, worker/connector.py, worker/failures.py, worker/bodies.py, worker/gate.py,
+worker/proxies.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 import aiohttp
-from aiohttp.client_reqrep import ClientRequest
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 from yarl import URL
 
 from common.clock import now, wall
-from common.errors import UsageError
+from common.config import SECRET_HEADERS
 from common.outcome import Outcome
-from worker.addresses import parse_allowed
+from worker.addresses import parse_allowed, refusal
 from worker.bodies import BodyBudget, Hold
-from worker.connector import Connector, Wire, trust_store
+from worker.connector import AddressRefused, Connector, Origin, TooMuch, Wire, trust_store
 from worker.exchange import Exchange, Failure, NotSent, Truncated
 from worker.failures import FOREIGN, prose, translate
+from worker.gate import AddressGate, Place
+from worker.proxies import REST_SECONDS, Proxies, Proxy, ProxyFailed
 from worker.resolver import Resolver, ResolverSettings
 
 __all__ = ["BodyBudget", "Exchange", "Failure", "Fetcher", "FetcherSettings", "Hold", "NotSent"]
@@ -55,6 +57,11 @@ AcceptBody = Callable[[int, Mapping[str, str]], bool]
 
 _INTERIM_ANSWERS = 8  # 1xx answers before the real one; more is somebody playing
 _WAYS = 8192  # origins whose request heads are kept ready, about 3 KiB each; made again in 30 µs
+_FRAMING = (
+    8 << 20
+)  # bytes that a head and the framing of chunks may take, beside a quarter of the body's limit
+_NOTICED = 0.01  # seconds; a shorter look-up is not taken off the time to connect
+_PROXIES_A_FETCH = 3  # proxies that one fetch tries, each for at most the time to connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,8 @@ class FetcherSettings:
     total: float = 300.0
     """For a whole fetch, from the beginning of connecting."""
     connect: float = 10.0
-    """For looking up, connecting and the TLS handshake together."""
+    """For looking up, connecting and the TLS handshake together; through a proxy, once for the way to the proxy
+    and its answer, and once for the rest."""
     silence: float = 20.0
     """Without a byte, while the answer is awaited or read."""
     concurrency: int = 1000
@@ -91,8 +99,14 @@ class FetcherSettings:
     """Names to addresses, asked before DNS; from --hosts-file."""
     insecure: tuple[str, ...] = ()
     """Shell patterns of hosts whose TLS certificate is not verified."""
-    proxy: str | None = None
-    """`http[s]://[user:password@]host:port`; then the proxy decides which addresses are reached."""
+    proxy: tuple[str, ...] = ()
+    """`http[s]|socks4|socks5://[user:password@]host:port`, dealt out to hosts; see worker/proxies.py. A proxy
+    decides itself which addresses are reached."""
+    host_proxies: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Shell patterns of host keys, and the proxies of those hosts instead of `proxy`: the last that matches
+    counts; none means a direct connection."""
+    per_ip: int = 32
+    """Hosts of one address that are fetched at once; 0: any number. Loopback is exempt."""
 
 
 class Fetcher:
@@ -113,12 +127,13 @@ class Fetcher:
         self._wall = wall_clock
         self._resolver = resolver
         self._own_resolver = resolver is None
-        self._proxy = _read_proxy(settings.proxy)
+        self._proxies = Proxies(settings.proxy, settings.host_proxies)
+        self._gate = AddressGate(settings.per_ip) if settings.per_ip else None
         self._allowed = parse_allowed(settings.allow_private)
         self._fixed = _header_lines((("User-Agent", settings.user_agent), *settings.headers))
-        self._timeout = aiohttp.ClientTimeout(
-            connect=min(settings.connect, settings.total), ceil_threshold=float("inf")
-        )
+        self._connect = min(settings.connect, settings.total)
+        self._timeout = _connect_timeout(self._connect)
+        self._proxied_timeout = _connect_timeout(2 * self._connect)
         self._ways: dict[str, _Way] = {}
         self._connector: Connector | None = None
 
@@ -130,8 +145,7 @@ class Fetcher:
         if self._resolver is None:
             self._resolver = Resolver(ResolverSettings(hosts=settings.hosts))
         self._connector = Connector(
-            # The proxy's own address is the operator's choice; what lies behind it is the proxy's.
-            allowed=None if self._proxy is not None else self._allowed,
+            allowed=self._allowed,
             resolver=self._resolver,
             trust=trust_store(),
             keepalive=settings.keepalive,
@@ -143,6 +157,8 @@ class Fetcher:
     async def close(self) -> None:
         """Close all connections. Cancel the fetches first: those still running end as `Failure`."""
         connector, self._connector = self._connector, None
+        if self._gate is not None:
+            self._gate.close()
         if connector is not None:
             await connector.close()
         if self._own_resolver and self._resolver is not None:
@@ -154,6 +170,11 @@ class Fetcher:
         """Connections with a request on them, and idle ones."""
         connector = self._connector
         return (0, 0) if connector is None else (connector.in_use, connector.idle)
+
+    @property
+    def waiting_for_address(self) -> int:
+        """Fetches that wait because `per_ip` hosts of their address are being fetched."""
+        return 0 if self._gate is None else self._gate.waiting
 
     async def fetch(
         self,
@@ -172,8 +193,9 @@ class Fetcher:
         of the same name. `max_bytes` bounds the payload as it comes over the wire. `accept_body` is asked
         when the head has come; on False the body is not read and the connection is closed.
 
-        While the budget for bodies is spent it waits here; that counts against no time-out. The caller
-        releases the exchange (or drops it) when its payload is no longer needed.
+        While the budget for bodies is spent, or `per_ip` hosts of the address are being fetched, it waits here;
+        that counts against no time-out. The caller releases the exchange (or drops it) when its payload is no
+        longer needed.
         """
         connector = self._connector
         if connector is None:
@@ -186,14 +208,21 @@ class Fetcher:
             head = way.head(method, target, headers, body)
         except ValueError as error:
             return Failure(Outcome.PROTOCOL, "bad_request", str(error), False, self._clock(), 0.0)
-        request = _Request(url, method, way, head, body, begun, max_bytes, may_write, accept_body)
+        request = _Request(
+            url, method, way, target, headers, head, body, begun, max_bytes, may_write, accept_body
+        )
         try:
-            try:
-                return await self._exchange(connector, request)
-            except FOREIGN:
-                if not request.stale:
-                    raise
-            return await self._exchange(connector, request)
+            if way.gated:
+                await self._enter(request)
+            while True:
+                try:
+                    return await self._exchange(connector, request)
+                except ProxyFailed as error:
+                    if not self._turn_to_next_proxy(request, error):
+                        raise
+                except FOREIGN:
+                    if not request.stale:
+                        raise
         except FOREIGN as error:
             ended = self._clock()
             outcome, reason = translate(error, request.written)
@@ -201,15 +230,74 @@ class Fetcher:
                 return NotSent("closing", "the fetcher was closed", ended)
             if outcome is None:
                 return NotSent(reason, prose(error), ended)
-            return Failure(outcome, reason, prose(error), request.written, ended, ended - begun)
+            ip = request.ip or self._known_address(request.way, error)
+            return Failure(outcome, reason, prose(error), request.written, ended, ended - request.begun, ip)
+        finally:
+            if request.place is not None and self._gate is not None:
+                self._gate.leave(request.place)
+
+    async def _enter(self, request: _Request) -> None:
+        """Wait for a place among the hosts of this host's address, looked up first if it is not known."""
+        way, gate, resolver = request.way, self._gate, self._resolver
+        assert gate is not None and resolver is not None
+        if way.address is None:
+            async with asyncio.timeout(self._connect):
+                addresses = await resolver.addresses(way.host)
+            allowed = [address for address in addresses if refusal(address, self._allowed) is None]
+            if not allowed:
+                return  # the connector says so
+            self._note_address(way, allowed[0])
+            if not way.gated:
+                return
+        asked = self._clock()
+        request.looked_up = asked - request.begun
+        assert way.address is not None
+        request.place = await gate.enter(way.address, way.host)
+        request.begun += self._clock() - asked
+
+    def _note_address(self, way: _Way, address: str | None) -> None:
+        way.address = address
+        way.gated = address is not None and refusal(address) != "loopback"
+
+    def _known_address(self, way: _Way, error: BaseException) -> str | None:
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        if isinstance(cause, AddressRefused):
+            return cause.address
+        if way.proxy is not None or self._resolver is None:
+            return None
+        known = self._resolver.known(way.host)
+        return known[0] if known else None
+
+    def _turn_to_next_proxy(self, request: _Request, error: ProxyFailed) -> bool:
+        """After a failure on the way through a proxy: whether another one is to be tried, which is set then."""
+        proxy = request.way.proxy
+        assert proxy is not None
+        if not error.broken:
+            return False
+        at = self._clock()
+        proxy.rests_until = at + REST_SECONDS
+        request.proxies_tried += 1
+        if request.proxies_tried >= _PROXIES_A_FETCH:
+            return False
+        way = request.way.working(at)
+        if way is None:
+            return False
+        request.way = way
+        request.head = way.head(request.method, request.target, request.headers, request.body)
+        return True
 
     async def _exchange(self, connector: Connector, request: _Request) -> Exchange | NotSent:
-        settings = self.settings
-        connection, wire, reused = await connector.take(
-            request.way.origin, self._timeout, fresh=request.stale
-        )
+        settings, way = self.settings, request.way
+        timeout = self._timeout if way.proxy is None else self._proxied_timeout
+        if request.looked_up > _NOTICED:
+            timeout = _connect_timeout(max(self._connect - request.looked_up, _NOTICED))
+        connection, wire, reused = await connector.take(way.origin, timeout, fresh=request.stale)
         request.stale = False
         keep = False
+        if way.proxy is None:
+            request.ip = wire.ip
+            if not reused and self._gate is not None:
+                self._arrived_at(request, wire.ip)
         try:
             if not request.may_write():
                 if request.written:  # in the first attempt: politeness is owed, so it is not "not sent"
@@ -226,7 +314,8 @@ class Fetcher:
             )
             started_at = self._wall()
             sent = self._clock()
-            connector.watch(wire, request.begun + settings.total - sent)
+            room = request.max_bytes + request.max_bytes // 4 + _FRAMING
+            connector.watch(wire, request.begun + settings.total - sent, room)
             try:
                 transport = wire.transport
                 if transport is None or transport.is_closing():
@@ -241,6 +330,9 @@ class Fetcher:
                 raise
             if message.code < 200:
                 message, content = await _final_answer(wire, message)
+            if message.code == 407 and way.proxy is not None and not way.proxy.tunnels_all and way.plain:
+                request.written = False  # the host has seen nothing
+                raise ProxyFailed(way.proxy, "authentication", f"407 {message.reason}".rstrip())
             accept_body = request.accept_body
             rejected = accept_body is not None and not accept_body(message.code, message.headers)
             if rejected:
@@ -264,12 +356,19 @@ class Fetcher:
                 started_at,
                 ended - sent,
                 ended,
-                wire.ip if self._proxy is None else None,
+                request.ip,
                 request.head,
                 hold,
             )
         finally:
             connector.give_back(connection, wire, keep=keep)
+
+    def _arrived_at(self, request: _Request, ip: str | None) -> None:
+        """A new connection was made: to which address, is known for certain now."""
+        way, place = request.way, request.place
+        self._note_address(way, ip)
+        if place is not None and ip is not None and ip != place.address and self._gate is not None:
+            self._gate.move(place, ip)
 
     async def _read(
         self, wire: Wire, message: RawResponseMessage, content: StreamReader, max_bytes: int
@@ -288,7 +387,7 @@ class Fetcher:
                 except FOREIGN as error:
                     # What came in the same turn as the end lies in the buffer still, behind the exception.
                     piece = content._read_nowait(-1)
-                    truncated = "time" if isinstance(error, TimeoutError) else "disconnect"
+                    truncated = _why_cut(error)
                 size += len(piece)
                 if size > max_bytes:
                     piece = piece[: max_bytes - size]
@@ -318,8 +417,25 @@ class Fetcher:
         if way is None:
             while len(self._ways) >= _WAYS:
                 del self._ways[next(iter(self._ways))]
-            way = self._ways[origin] = _Way(origin, self.settings, self._proxy, self._fixed)
+            way = self._ways[origin] = self._new_way(origin)
+        if way.proxy is not None:
+            way = way.working(self._clock()) or way
         return way, target
+
+    def _new_way(self, origin: str) -> _Way:
+        url = URL(origin + "/", encoded=True)
+        host = url.raw_host
+        if not host or url.scheme not in ("http", "https"):
+            raise ValueError(f"{origin[:200]!r} is no origin")
+        key = host.rstrip(".")
+        proxies = self._proxies.of(f"[{key}]" if ":" in key else key) if self._proxies else ()
+        way = _Way(origin, url, self.settings, proxies, proxies[0] if proxies else None, self._fixed)
+        if proxies or self._gate is None:
+            return way
+        way.gated = True
+        if ":" in key or key.replace(".", "").isdigit():
+            self._note_address(way, key)
+        return way
 
 
 class _Request:
@@ -330,11 +446,17 @@ class _Request:
         "begun",
         "body",
         "head",
+        "headers",
+        "ip",
+        "looked_up",
         "max_bytes",
         "may_write",
         "method",
+        "place",
+        "proxies_tried",
         "repeatable",
         "stale",
+        "target",
         "url",
         "way",
         "written",
@@ -345,6 +467,8 @@ class _Request:
         url: str,
         method: str,
         way: _Way,
+        target: str,
+        headers: Mapping[str, str] | None,
         head: bytes,
         body: bytes | None,
         begun: float,
@@ -355,6 +479,8 @@ class _Request:
         self.url = url
         self.method = method
         self.way = way
+        self.target = target
+        self.headers = headers
         self.head = head
         self.body = body
         self.begun = begun
@@ -364,36 +490,73 @@ class _Request:
         self.repeatable = body is None and method in ("GET", "HEAD")
         self.written = False  # it may have reached the server
         self.stale = False  # the server had given up the kept connection it was written to
+        self.ip: str | None = None  # connected to, if not through a proxy
+        self.place: Place | None = None  # its place at the gate
+        self.looked_up = 0.0  # seconds that looking up took, before the gate
+        self.proxies_tried = 0
 
 
 class _Way:
-    """What requests to one origin have in common, made once."""
+    """What requests to one origin have in common, made once; through a list of proxies, once for each in use."""
 
-    __slots__ = ("_absolute", "_fixed", "_host_line", "_own", "_proxy_line", "origin")
+    __slots__ = (
+        "_absolute",
+        "_fixed",
+        "_host_line",
+        "_others",
+        "_own",
+        "_proxies",
+        "_proxy_line",
+        "_text",
+        "_url",
+        "address",
+        "gated",
+        "host",
+        "origin",
+        "plain",
+        "proxy",
+    )
 
-    def __init__(self, origin: str, settings: FetcherSettings, proxy: _Proxy | None, fixed: bytes) -> None:
-        url = URL(origin + "/", encoded=True)
-        host = url.raw_host
-        if not host or url.scheme not in ("http", "https"):
-            raise ValueError(f"{origin[:200]!r} is no origin")
-        verified = not any(fnmatch.fnmatchcase(host.rstrip("."), pattern) for pattern in settings.insecure)
-        # Never sent: it tells the connector where to connect, and how.
-        self.origin = ClientRequest(
-            "GET",
-            url,
-            loop=asyncio.get_running_loop(),
-            ssl=verified,
-            proxy=None if proxy is None else proxy.url,
-            proxy_headers=None if proxy is None or not proxy.authorization else proxy.headers(),
-        )
+    def __init__(
+        self,
+        origin: str,
+        url: URL,
+        settings: FetcherSettings,
+        proxies: tuple[Proxy, ...],
+        proxy: Proxy | None,
+        fixed: bytes,
+    ) -> None:
+        self.host = (url.raw_host or "").rstrip(".")
+        self.plain = url.scheme == "http"
+        self.proxy = proxy
+        self.address: str | None = None  # connected to lately, or the first to be tried
+        self.gated = False  # hosts of its address are counted
+        verified = not any(fnmatch.fnmatchcase(self.host, pattern) for pattern in settings.insecure)
+        self.origin = Origin(url, verified=verified, proxy=proxy)
         self._host_line = b" HTTP/1.1\r\nHost: " + origin.partition("://")[2].encode("ascii") + b"\r\n"
         self._fixed = fixed
         self._own = settings
-        # Through a proxy plain HTTP is asked for by the whole URL; HTTPS goes through a tunnel, where all
-        # is as usual.
-        plain = proxy is not None and url.scheme == "http"
-        self._absolute = origin.encode("ascii") if plain else b""
-        self._proxy_line = proxy.authorization_line() if proxy is not None and plain else b""
+        # Through an HTTP proxy plain HTTP is asked for by the whole URL; HTTPS goes through a tunnel, where
+        # all is as usual.
+        whole = proxy is not None and self.plain and not proxy.tunnels_all
+        self._absolute = origin.encode("ascii") if whole else b""
+        self._proxy_line = proxy.authorization() if proxy is not None and whole else b""
+        self._text = origin
+        self._url = url
+        self._proxies = proxies
+        self._others: dict[Proxy, _Way] = {} if proxy is None else {proxy: self}
+
+    def working(self, at: float) -> _Way | None:
+        """The way through the first of the host's proxies that does not rest; None: all do."""
+        for proxy in self._proxies:
+            if proxy.rests_until <= at:
+                way = self._others.get(proxy)
+                if way is None:
+                    way = _Way(self._text, self._url, self._own, self._proxies, proxy, self._fixed)
+                    way._others = self._others
+                    self._others[proxy] = way
+                return way
+        return None
 
     def head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
         """The request up to the empty line. Raises ValueError for a character no header may hold."""
@@ -420,18 +583,6 @@ class _Way:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Proxy:
-    url: URL
-    authorization: str
-
-    def headers(self) -> dict[str, str]:
-        return {"Proxy-Authorization": self.authorization}
-
-    def authorization_line(self) -> bytes:
-        return _header_lines(tuple(self.headers().items())) if self.authorization else b""
-
-
 # ------------------------------------------------------------------------------------------ head and errors
 
 
@@ -442,27 +593,14 @@ def _header_lines(pairs: tuple[tuple[str, str], ...]) -> bytes:
         if not name or not name.isascii() or not name.isprintable() or any(c in name for c in " :"):
             raise ValueError(f"{name!r} is not the name of a header")
         if "\r" in value or "\n" in value or "\0" in value:
-            raise ValueError(f"{name}: a line break in {value[:100]!r}")
+            shown = "its value" if name.lower() in SECRET_HEADERS else repr(value[:100])
+            raise ValueError(f"{name}: a line break in {shown}")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _read_proxy(text: str | None) -> _Proxy | None:
-    if text is None:
-        return None
-    try:
-        url = URL(text)
-    except ValueError:
-        url = URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError(
-            f"--proxy {text!r}: not a proxy this version knows; write http://[user:password@]host:port"
-        )
-    authorization = ""
-    if url.raw_user is not None:
-        pair = f"{unquote(url.raw_user)}:{unquote(url.raw_password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode("ascii")
-    return _Proxy(url.with_user(None), authorization)
+def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=seconds, ceil_threshold=float("inf"))
 
 
 async def _final_answer(wire: Wire, message: RawResponseMessage) -> tuple[RawResponseMessage, StreamReader]:
@@ -474,6 +612,12 @@ async def _final_answer(wire: Wire, message: RawResponseMessage) -> tuple[RawRes
         if message.code >= 200:
             return message, content
     raise BadHttpMessage(f"status {message.code} instead of an answer")
+
+
+def _why_cut(error: BaseException) -> Truncated:
+    if isinstance(error, TimeoutError):
+        return "time"
+    return "length" if isinstance(error, TooMuch) else "disconnect"
 
 
 def _endless(message: RawResponseMessage) -> bool:

@@ -53,7 +53,8 @@ log = get_logger("worker.link")
 
 
 class Link:
-    """All sockets of one worker process. `arrived(shard, message)` is called for each message that comes."""
+    """All sockets of one worker process. `arrived(shard, message)` is called for each message that comes; a
+    ProtocolError that it raises is the message's fault, which is counted and dropped."""
 
     def __init__(
         self,
@@ -161,12 +162,12 @@ class Link:
                 return
             try:
                 message, _ = wire.decode(frames, TO_WORKER)
-            except ProtocolError as error:
+                self._arrived(shard, message)  # type: ignore[arg-type]  # decode gives one of TO_WORKER
+            except ProtocolError as error:  # of the codec, or of the agent: well-formed, but nonsense
                 self.broken += 1
                 if self.broken <= TOLD_FIRST or self.broken % TOLD_EVERY == 0:
                     log.warning("protocol.broken", shard=shard, error=str(error), times=self.broken)
                 continue
-            self._arrived(shard, message)  # type: ignore[arg-type]  # decode gives one of TO_WORKER
             if (shard, data) not in self._sockets:
                 return
         self._loop.call_soon(self._drain, shard, data)

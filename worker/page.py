@@ -5,35 +5,38 @@
 Each page is touched once. What is skipped is what is saved: no parse for what is not HTML; for a payload that was
 parsed lately, its raw hrefs are joined again with this page's address; no link sent that was acknowledged lately.
 Links of error pages (400 and above) are not followed: they are the site's furniture. No I/O and no clock.
+
+Of a sitemap worker/listing.py says what becomes requests. Read next: worker/reading.py (payload to parsed),
+worker/outgoing.py (what goes out with a request).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from common import warc
 from common.config import CrawlConfig
 from common.errors import BadURL
 from common.identity import record_ids
-from common.messages import Facts, Flag, LinkGroup, Request
+from common.messages import HEAD, Facts, Flag, Form, LinkGroup, Request
+from common.normalization import Normalizer
 from common.outcome import Outcome
 from common.scope import Scope
-from common.url import CanonicalURL, Link, LinkJoiner, canonical, fingerprint
-from worker.charset import codec, decide, to_utf8
+from common.url import CanonicalURL, Link, LinkJoiner, canonical, fingerprint, host_key
+from worker import cookies, listing, outgoing
+from worker.charset import codec
 from worker.exchange import Exchange, Failure
 from worker.inflate import inflate
 from worker.outcome import ContentType, content_type, judge, retry_after
-from worker.parse import Parsed, link_header_targets, parse_html, parseable, robots_header
+from worker.parse import Parsed, link_header_targets, robots_header
+from worker.probe import may_be_our_network
+from worker.reading import Read, Reader, read_sitemap
 from worker.sent import SentLinks
+from worker.sitemap import Sitemap
 from worker.steps import Report
 
 MAX_HOPS = 10
 """Redirects one after another; the next one is TOO_MANY_REDIRECTS."""
-
-PARSED_KEPT = 256
-"""Payloads whose hrefs are remembered: error pages, empty results and mirrors come again and again."""
 
 JOINER_ENTRIES = 65_536
 """Joined hrefs remembered, about 0.5 KB each."""
@@ -51,15 +54,6 @@ MAX_RETRY_AFTER = 86_400.0
 """Seconds; what a Retry-After may ask for at most. How much of it is obeyed is for the shard."""
 
 
-@dataclass(slots=True)
-class _Remembered:
-    """What a payload said; its hrefs are raw, so that they can be joined to another base. `parsed` None: no page."""
-
-    parsed: Parsed | None
-    charset: str
-    length: int
-
-
 class PageMaker:
     """Makes reports for one crawl. `scope` may be replaced when it grows; `sent` belongs to the agent."""
 
@@ -68,21 +62,23 @@ class PageMaker:
         self.scope = scope
         self._sent = sent
         self._seed = seed
-        self._joiner = LinkJoiner(seed, entries=JOINER_ENTRIES, max_length=config.max_url_length)
+        self._normalizer = Normalizer(
+            config.sort_query, config.strip_tracking, config.strip_session_ids, config.strip_www
+        )
+        self._joiner = LinkJoiner(
+            seed, entries=JOINER_ENTRIES, max_length=config.max_url_length, normalizer=self._normalizer
+        )
         self._record_id = record_ids()
-        self._parsed: OrderedDict[tuple[str, ...], _Remembered] = OrderedDict()
+        self._reader = Reader(config)
         self.max_bytes = config.max_bytes
         self._stores = "warc" in config.store
         self._token = config.robots_token
 
     # ------------------------------------------------------------------------------------------ before a fetch
 
-    def headers_for(self, request: Request) -> Mapping[str, str] | None:
-        """Headers beyond the usual: the operator's go to the seeds' hosts only, a form's with its request."""
-        extra = dict(self._config.headers) if self._config.header and request.flags & Flag.SEED else {}
-        if request.form is not None:
-            extra.update(request.form.headers)
-        return extra or None
+    def headers_for(self, request: Request, jar: bytes | None, now: float) -> Mapping[str, str] | None:
+        """Headers beyond the usual. `jar`: the host's cookies, of which those that fit go along."""
+        return outgoing.headers_for(self._config, request, jar, now)
 
     def accept_body(self, status: int, headers: Mapping[str, str]) -> bool:
         """Asked when the head of a response is there: whether its body is wanted (`--accept`, `--reject`)."""
@@ -98,45 +94,60 @@ class PageMaker:
 
     # ------------------------------------------------------------------------------------------- after a fetch
 
-    def report(self, request: Request, came: Exchange) -> Report:
-        """What a response came to; the exchange's payload is let go of."""
+    def report(
+        self, request: Request, came: Exchange, jar: bytes | None = None, read: Read | None = None
+    ) -> Report:
+        """What a response came to; the exchange's payload is let go of.
+
+        `jar`: the cookies the host had. `read`: a sitemap that `read_sitemap` has read elsewhere.
+        """
         status, payload = came.status, came.payload
         kind = content_type(came.header("Content-Type"))
+        kept = self._cookies(request, came, jar)
         if came.rejected:
-            return Report(_rejected(came, kind.media_type))
+            return Report(_rejected(came, kind.media_type), cookies=kept)
         digest = warc.digest_text(warc.payload_digest(payload))
-        page, too_large, error = self._read(came, kind, digest)
+        is_sitemap = outgoing.is_sitemap(request)
+        page = (read or read_sitemap(came)) if is_sitemap else self._reader.page(came, kind, digest)
         verdict = judge(
             status,
             location=came.header("Location"),
             truncated=came.truncated,
-            inflated_too_large=too_large,
-            inflate_error=error,
+            inflated_too_large=page.too_large,
+            inflate_error=page.error,
         )
-        outcome, reason = verdict.outcome, verdict.reason
+        outcome, reason, error = verdict.outcome, verdict.reason, page.error
         links: tuple[LinkGroup, ...] = ()
         fingerprints: tuple[bytes, ...] = ()
         refused: dict[str, int] = {}
         depth, target = request.depth + 1, None
-        noindex = nofollow = False
+        noindex = nofollow = again = False
         if page.parsed is not None:
             noindex, nofollow = self._directives(page.parsed, came)
         if verdict.location is not None:
             depth, target = request.depth, self._target(request.url, verdict.location)
+            form = self._form_of_target(request, target, status)
+            again = target == request.url and outgoing.method_of(form) == outgoing.method_of(request.form)
             if target is None:
                 reason = "bad_location"
+            elif again:
+                reason = "self"
             elif request.hops >= MAX_HOPS:
                 outcome, reason = Outcome.TOO_MANY_REDIRECTS, "redirects"
                 error = f"{MAX_HOPS} redirects led here, and this is another one"
             else:
-                links, fingerprints = self._hop(request, target, refused)
+                links, fingerprints = self._hop(request, target, form, refused)
+        elif is_sitemap:
+            if 200 <= status < 300:
+                links, fingerprints = self._listed(request, page.listed, depth, refused)
+                reason, error = _of_sitemap(page.listed, reason, error)
         elif page.parsed is not None and status < 400 and not self._config.no_follow and not nofollow:
             links, fingerprints = self._outlinks(request, page, page.parsed, came, depth, refused)
         facts = Facts(
             outcome=outcome.code,
             status=status,
             reason=reason,
-            error=error,
+            error=_word(error, 4096),
             redirect_to=target,
             content_type=_word(kind.media_type),
             charset=_word(page.charset),
@@ -150,10 +161,14 @@ class PageMaker:
             fetched_at=came.started_at,
             elapsed_ms=int(came.elapsed * 1000),
             ip=came.ip,
-            truncated=came.truncated or ("length" if too_large else None),
+            truncated=came.truncated or ("length" if page.too_large else None),
+            simhash=page.simhash,
         )
-        head = warc.response_head(came.http_version, status, came.reason, came.raw_headers)
-        asked, answered = self._records(request.url, came, head, digest, kind) if self._stores else (b"", b"")
+        head = asked = answered = b""
+        if not request.flags & Flag.LINKS_ONLY:
+            head = warc.response_head(came.http_version, status, came.reason, came.raw_headers)
+            if self._stores:
+                asked, answered = self._records(request.url, came, head, digest, kind)
         came.release()
         return Report(
             facts,
@@ -167,18 +182,46 @@ class PageMaker:
             else head[: head.rindex(b"\r\n", 0, MAX_HEAD_BYTES - 4)] + b"\r\n\r\n",
             asked,
             answered,
+            kept,
+            again,
         )
 
     def redirect_target(self, url: str, came: Exchange) -> CanonicalURL | None:
         """Where a redirect leads, canonical; None when it is none, or leads to nothing that can be fetched."""
         location = judge(came.status, location=came.header("Location")).location
-        return None if location is None else self._target(url, location)
+        return None if location is None else self._plain_target(url, location)
 
-    def _target(self, url: str, location: str) -> CanonicalURL | None:
+    def _plain_target(self, url: str, location: str) -> CanonicalURL | None:
         try:
             return canonical(location, url, max_length=self._config.max_url_length)
         except BadURL:
             return None
+
+    def _target(self, url: str, location: str) -> CanonicalURL | None:
+        target = self._plain_target(url, location)
+        if target is None or not self._normalizer:
+            return target
+        return self._normalizer.redirected(CanonicalURL(url), target)
+
+    def _form_of_target(self, request: Request, target: CanonicalURL | None, status: int) -> Form | None:
+        if target is None:
+            return None
+        same_host = host_key(target) == host_key(CanonicalURL(request.url))
+        usual = HEAD if self._config.head else None
+        return outgoing.after_redirect(request.form, status, same_host=same_host, usual=usual)
+
+    def _resolved(self, text: str, base: CanonicalURL) -> CanonicalURL:
+        """A link as this crawl knows it; raises BadURL."""
+        return canonical(
+            text, base, max_length=self._config.max_url_length, normalizer=self._normalizer or None
+        )
+
+    def _cookies(self, request: Request, came: Exchange, jar: bytes | None) -> bytes | None:
+        """The host's cookies after this response; None: as they were."""
+        if not self._config.cookies or came.header("Set-Cookie") is None:
+            return None
+        lines = [value for name, value in came.raw_headers if name.lower() == b"set-cookie"]
+        return cookies.remember(jar, CanonicalURL(request.url), lines, came.started_at + came.elapsed)
 
     def records(self, url: str, came: Exchange) -> list[bytes]:
         """The request and response record of an exchange that has no line in `pages`: robots.txt."""
@@ -194,34 +237,28 @@ class PageMaker:
 
     # ------------------------------------------------------------------------------------------------- its steps
 
-    def _read(self, came: Exchange, kind: ContentType, digest: str) -> tuple[_Remembered, bool, str | None]:
-        """A payload inflated and, if it is a page, parsed: (what it said, cut off at the limit, what went wrong).
-
-        Payloads seen lately are remembered by digest.
-        """
-        key = (digest, came.header("Content-Type") or "", came.header("Content-Encoding") or "")
-        known = self._parsed.get(key)
-        if known is not None:
-            self._parsed.move_to_end(key)
-            return known, False, None
-        inflated = inflate(came.payload, came.header("Content-Encoding"), self.max_bytes)
-        markup = parseable(kind.media_type, inflated.body) if inflated.body else None
-        parsed, charset = None, ""
-        if markup is not None:
-            charset = decide(inflated.body, kind.charset)
-            parsed = parse_html(
-                to_utf8(inflated.body, charset),
-                markup=markup,
-                media=self._config.media,
-                follow_nofollow_links=not self._config.skip_nofollow_links,
-                robots_token=self._token,
-            )
-        page = _Remembered(parsed, charset, len(inflated.body))
-        if not inflated.truncated and inflated.error is None:
-            self._parsed[key] = page
-            if len(self._parsed) > PARSED_KEPT:
-                self._parsed.popitem(last=False)
-        return page, inflated.truncated, inflated.error
+    def _listed(
+        self, request: Request, listed: Sitemap | None, depth: int, refused: dict[str, int]
+    ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
+        """What of a sitemap becomes requests."""
+        if listed is None or not listed.entries:
+            return (), ()
+        if listed.kind == "index":
+            return listing.sitemaps(
+                listed.entries, request, scope=self.scope, resolve=self._resolved, refused=refused
+            ), ()
+        if self._config.max_depth is not None and depth > self._config.max_depth:
+            refused["depth"] = len(listed.entries)
+            return (), ()
+        return listing.pages(
+            listed.entries,
+            request,
+            scope=self.scope,
+            resolve=self._resolved,
+            seed=self._seed,
+            covers=self._sent.covers,
+            refused=refused,
+        )
 
     def _directives(self, parsed: Parsed, came: Exchange) -> tuple[bool, bool]:
         """(noindex, nofollow) of the page, from its meta elements and X-Robots-Tag."""
@@ -237,7 +274,7 @@ class PageMaker:
     def _outlinks(
         self,
         request: Request,
-        page: _Remembered,
+        page: Read,
         parsed: Parsed,
         came: Exchange,
         depth: int,
@@ -255,11 +292,12 @@ class PageMaker:
             except BadURL:
                 pass
         hrefs = parsed.hrefs if not parsed.resources else [*parsed.hrefs, *parsed.resources]
-        if came.header("Link") is not None:
-            values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"link"]
-            hrefs = [*hrefs, *link_header_targets(values)]
         before = dict(self._joiner.refused)
         joined = self._joiner.join(base, hrefs, codec(page.charset))
+        if came.header("Link") is not None:
+            values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"link"]
+            of_head = self._joiner.join(CanonicalURL(request.url), link_header_targets(values))
+            joined = list(dict.fromkeys([*joined, *of_head]))
         if self._joiner.refused != before:
             for why, count in self._joiner.refused.items():
                 if count > before.get(why, 0):
@@ -275,17 +313,26 @@ class PageMaker:
         return (group,), tuple(link[1] for link in fresh)
 
     def _hop(
-        self, request: Request, target: CanonicalURL, refused: dict[str, int]
+        self, request: Request, target: CanonicalURL, form: Form | None, refused: dict[str, int]
     ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
-        """A redirect's target: an outlink at the same depth, with a hop more. A seed's may leave the scope."""
-        seed = request.flags & Flag.SEED
-        if not seed and not self._config.no_follow:
+        """A redirect's target: an outlink at the same depth, with a hop more. A seed's may leave the scope.
+
+        What is no plain request has another key than its URL's fingerprint, so it never counts as sent.
+        """
+        seed, referrer = request.flags & Flag.SEED, request.url
+        if outgoing.is_sitemap(request):
+            referrer = listing.naming(request)
+            if not seed and not listing.may_speak_for(request, target, self.scope):
+                refused["sitemap_host"] = 1
+                return (), ()
+        elif not seed and not self._config.no_follow:
             refusal = self.scope.refusal(target)
             if refusal is not None:
                 refused[refusal] = 1
                 return (), ()
-        group = LinkGroup(request.url, request.seed, request.depth, request.hops + 1, seed, (target,), None)
-        return (group,), (fingerprint(target, self._seed),)
+        forms = None if form is None else (form,)
+        group = LinkGroup(referrer, request.seed, request.depth, request.hops + 1, seed, (target,), forms)
+        return (group,), (fingerprint(target, self._seed),) if form is None else ()
 
     def _records(
         self, url: str, came: Exchange, head: bytes, digest: str, kind: ContentType
@@ -327,7 +374,9 @@ def failed_report(failure: Failure) -> Report:
             reason=_word(failure.reason),
             error=_word(failure.error, 4096),
             elapsed_ms=int(failure.elapsed * 1000),
-        )
+            ip=failure.ip,
+        ),
+        network=may_be_our_network(failure),
     )
 
 
@@ -343,6 +392,17 @@ def _rejected(came: Exchange, media_type: str | None) -> Facts:
         elapsed_ms=int(came.elapsed * 1000),
         ip=came.ip,
     )
+
+
+def _of_sitemap(
+    listed: Sitemap | None, reason: str | None, error: str | None
+) -> tuple[str | None, str | None]:
+    """(reason, error) of a sitemap that came; how its transfer ended goes before what was in it."""
+    if listed is None:
+        return reason or "not_a_sitemap", error
+    if listed.error is not None:
+        return reason or "broken_sitemap", error or listed.error
+    return reason or ("truncated_sitemap" if listed.truncated else None), error
 
 
 def _bounded(links: list[Link], refused: dict[str, int]) -> list[Link]:

@@ -6,7 +6,8 @@ form and judged elsewhere. No I/O, no clock, and nothing is raised for any bytes
 Where links are taken from: `a`, `area`, `iframe`, `frame`, `link rel=canonical|alternate|next|prev` (not
 alternate stylesheets), meta refresh; with `media` also what the page loads. `noscript` counts as part of the page,
 as for a browser that runs no scripts; what stands in a `template` does not, as for any browser. A fragment names
-a place in a page, not a page: it is cut off, and an href that is nothing else is left out.
+a place in a page, not a page: it is cut off, and an href that is nothing else is left out. docs/links.md has all of
+it in one table. Feeds and style sheets have parsers of their own (worker/feed.py, `css_urls`).
 
 Bounds: MAX_PARSED bytes of a page are read. The tree of the HTML standard is quadratic in time and memory for
 pages made (or broken) so; `tree_is_safe` finds those out, and they go through worker/scan.py, which is linear.
@@ -24,7 +25,9 @@ from typing import Literal
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from worker import feed, scan
 from worker.scan import TEXT, Element, elements
+from worker.text import MAX_TEXT, text_of
 
 MAX_PARSED = 4 << 20
 """Bytes of a page that are parsed; the links of a page are near its beginning, and this much takes 25 ms."""
@@ -32,8 +35,9 @@ MAX_PARSED = 4 << 20
 MAX_TITLE = 512
 """Characters; the contract's number."""
 
-Markup = Literal["html", "xhtml"]
+Markup = Literal["html", "xhtml", "feed", "css", "text"]
 
+_MAX_SRCDOC = 64  # pages inside iframes of a page: each costs a tree of its own, 30 us even if empty
 _SAFE_BYTES = 16 << 10  # up to here nothing costs more than about 0.2 s and 200 MB (`<p><font a1>`, measured)
 _TREE_BYTES = 256 << 10  # beyond it the checks below are not tight enough; 1 page in 100
 _WINDOW = (
@@ -51,7 +55,8 @@ class Parsed:
     title: str | None
     """Of the first `title`: control characters removed, white space collapsed, at most MAX_TITLE characters."""
     base_href: str | None
-    """The href of the first `base` that has one; against the page's URL it gives the base of all other hrefs."""
+    """The href of the first `base` that has one, be it empty; against the page's URL it gives the base of all other
+    hrefs."""
     hrefs: list[str]
     """Of pages, in the order of the page, without repeats and fragments."""
     resources: list[str]
@@ -59,20 +64,33 @@ class Parsed:
     noindex: bool
     nofollow: bool
     """The page asks that none of its links be followed. They are in `hrefs` all the same: the caller obeys."""
+    text: str | None = None
+    """Its text (worker/text.py), if asked for and if there is any."""
 
 
-def parseable(media_type: str | None, body: bytes) -> Markup | None:
+def parseable(
+    media_type: str | None, body: bytes, *, media: bool = False, text: bool = False
+) -> Markup | None:
     """How a body is to be parsed, if at all. `media_type` is lower case and without parameters.
 
-    XML is parsed if it is XHTML by its root. A body of no type, or of one that servers give to what they do
-    not know, is looked at as browsers do (mimesniff, 7.1). Plain text has no links.
+    XML is parsed if it is XHTML or a feed by its root. A body of no type, or of one that servers give to what they do
+    not know, is looked at as browsers do (mimesniff, 7.1). Style sheets lead to other files, which are wanted with
+    `media`; plain text has no links, so it is read only for its `text`.
     """
     if media_type == "text/html":
         return "html"
     if media_type == "application/xhtml+xml":
         return "xhtml"
     if media_type in ("application/xml", "text/xml"):
-        return "xhtml" if _XHTML_ROOT.search(body[:1024]) else None
+        if _XHTML_ROOT.search(body[:1024]):
+            return "xhtml"
+        return "feed" if feed.is_feed(body) else None
+    if media_type in feed.TYPES:
+        return "feed"
+    if media_type == "text/css":
+        return "css" if media else None
+    if media_type == "text/plain":
+        return "text" if text else None
     if media_type in _UNKNOWN:
         if not _LOOKS_LIKE_HTML.match(body[:1024]):
             return None
@@ -87,16 +105,22 @@ def parse_html(
     media: bool = False,
     follow_nofollow_links: bool = True,
     robots_token: str = "",
+    text: bool = False,
     by_tree: bool | None = None,
+    nested: bool = False,
 ) -> Parsed:
     """Parse a page. `robots_token`: the product token whose own `<meta name=TOKEN>` counts beside `robots`.
 
-    `by_tree`: with Lexbor's tree or with the scanner; None, which is right but for tests, lets `tree_is_safe` decide.
+    `text`: also the page's text. `by_tree`: with Lexbor's tree or with the scanner; None, which is right but for tests,
+    lets `tree_is_safe` decide. `nested`: the page is an iframe's `srcdoc`; such ones in it are not opened.
     """
     if len(page) > MAX_PARSED:
         page = page[:MAX_PARSED]
     if markup == "xhtml":
         page = _SELF_CLOSED.sub(rb"<\1\2></\1>", page)  # in HTML these would swallow the rest of the page
+    elif markup != "html":
+        return _parse_other(page, markup, media=media, text=text)
+    words: str | None = None
     if tree_is_safe(page) if by_tree is None else by_tree:
         tree = LexborHTMLParser(page)
         title = _title(tree)
@@ -105,21 +129,32 @@ def parse_html(
         ]
         if media:
             found.extend(("style", {TEXT: node.text()}) for node in tree.css("style"))
+            found.extend((_ANY, node.attributes) for node in tree.css("[style],[background]"))
+        if text:
+            words = text_of(tree)  # last: it takes the tree apart
     else:
         found = elements(page, media=media)
+        if media:
+            found.extend((_ANY, attributes) for attributes in scan.styled(page))
         title = next((attributes[TEXT] or "" for tag, attributes in found if tag == "title"), None)
+        if text:
+            words = scan.text(page)
 
     hrefs: dict[str, None] = {}  # a set that keeps the order
     resources: dict[str, None] = {}
     base_href: str | None = None
-    noindex = nofollow = False
+    noindex = nofollow = to_base = False
+    opened = 0  # pages within this one
     for tag, attributes in found:
         if tag == "a" or tag == "area":
-            href = attributes.get("href")
-            if href:
+            href = attributes.get("href") or attributes.get("xlink:href")
+            if not href:
+                to_base |= "href" in attributes
+            else:
                 if "#" in href:
                     href = href[: href.index("#")].strip(_SPACE)
                     if not href:
+                        to_base = True
                         continue
                 if follow_nofollow_links or "nofollow" not in _words(attributes.get("rel")):
                     hrefs[href] = None
@@ -128,8 +163,9 @@ def parse_html(
             rel = _words(attributes.get("rel"))
             if href and not _FOLLOWED.isdisjoint(rel) and "stylesheet" not in rel:
                 hrefs[_without_fragment(href)] = None
-            elif href and media and not _LOADED.isdisjoint(rel):
-                resources[_without_fragment(href)] = None
+            elif media and not _LOADED.isdisjoint(rel):
+                for loaded in (href or "", *srcset_urls(attributes.get("imagesrcset") or "")):
+                    resources[_without_fragment(loaded)] = None
         elif tag == "meta":
             content = attributes.get("content")
             name = attributes.get("name")
@@ -149,23 +185,50 @@ def parse_html(
             href = attributes.get("src")
             if href:
                 hrefs[_without_fragment(href)] = None
+            srcdoc = attributes.get("srcdoc")
+            if srcdoc and not nested and opened < _MAX_SRCDOC:
+                opened += 1
+                within = parse_html(
+                    srcdoc.encode("utf-8", "replace"),
+                    media=media,
+                    follow_nofollow_links=follow_nofollow_links,
+                    nested=True,
+                )
+                hrefs.update(dict.fromkeys(within.hrefs))
+                resources.update(dict.fromkeys(within.resources))
         elif tag == "base":
-            if base_href is None:
-                base_href = attributes.get("href")
+            if base_href is None and "href" in attributes:
+                base_href = attributes["href"] or ""
         elif media:
             for href in _loaded(tag, attributes):
                 resources[_without_fragment(href)] = None
     for nothing in ("", "about:blank"):
         hrefs.pop(nothing, None)
+    if to_base and base_href:
+        hrefs[""] = None  # nothing, or a mere fragment, is the base: another page than this one
     resources.pop("", None)
     return Parsed(
         title=None if title is None else clean_title(title),
         base_href=base_href,
         hrefs=list(hrefs),
-        resources=[href for href in resources if not href.startswith("data:")],
+        resources=[href for href in resources if href[:5].lower() != "data:"],
         noindex=noindex,
         nofollow=nofollow,
+        text=words,
     )
+
+
+def _parse_other(page: bytes, markup: Markup, *, media: bool, text: bool) -> Parsed:
+    """What is no page of HTML: a feed, a style sheet, plain text."""
+    if markup == "feed":
+        title, base_href, hrefs, resources = feed.links(page, media=media)
+        hrefs = [href for href in map(_without_fragment, hrefs) if href]
+        resources = [href for href in map(_without_fragment, resources) if href]
+        return Parsed(clean_title(title or ""), base_href, hrefs, resources, False, False)
+    whole = page.decode("utf-8", "replace")
+    if markup == "css":
+        return Parsed(None, None, [], css_urls(whole), False, False)
+    return Parsed(None, None, [], [], False, False, whole[:MAX_TEXT] if text else None)
 
 
 def tree_is_safe(page: bytes) -> bool:
@@ -213,7 +276,10 @@ def refresh_target(content: str) -> str | None:
 
 
 def link_header_targets(values: Iterable[str]) -> list[str]:
-    """The targets of Link headers (RFC 8288) with rel canonical, alternate, next or prev, without fragments."""
+    """The targets of Link headers (RFC 8288) with rel canonical, alternate, next or prev, without fragments.
+
+    They are relative to the URL of the response, whatever base its page names.
+    """
     targets: dict[str, None] = {}
     for value in values:
         for link in _LINK_VALUE.finditer(value[:65536]):
@@ -249,9 +315,19 @@ def css_urls(text: str) -> list[str]:
     """What a style sheet loads: `url(...)` and `@import "..."`, without repeats, fragments and data."""
     text = _CSS_COMMENT.sub(" ", text)
     found = dict.fromkeys(
-        _without_fragment(double or single or bare) for double, single, bare in _CSS_URL.findall(text)
+        _without_fragment(_CSS_ESCAPE.sub(_css_escaped, written) if "\\" in written else written)
+        for written in map("".join, _CSS_URL.findall(text))
     )
-    return [href for href in found if href and not href.startswith("data:")]
+    return [href for href in found if href and href[:5].lower() != "data:"]
+
+
+def _css_escaped(escape: re.Match[str]) -> str:
+    """A character written as `\\2f ` or `\\)`, nothing for a line that goes on (CSS Syntax, 4.3.7)."""
+    digits, character = escape.groups()
+    if digits is None:
+        return "" if character == "\n" else character
+    code = int(digits, 16)
+    return chr(code) if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
 
 
 def srcset_urls(srcset: str) -> list[str]:
@@ -308,9 +384,13 @@ def _loaded(tag: str, attributes: dict[str, str | None]) -> list[str]:
     """What an element loads, beside the page's links."""
     if tag == "style":
         return css_urls(attributes.get(TEXT) or "")
-    if tag == "input" and (attributes.get("type") or "").lower() != "image":
+    if tag == _ANY:
+        background = attributes.get("background")
+        return [*css_urls(attributes.get("style") or ""), *([background] if background else [])]
+    if tag == "input" and (attributes.get("type") or "").strip(_SPACE).lower() != "image":
         return []
-    found = [href for name in ("src", "poster", "data") if (href := attributes.get(name))]
+    named = ("href", "xlink:href") if tag in _DRAWN else ("src", "poster", "data")
+    found = [href for name in named if (href := attributes.get(name))]
     srcset = attributes.get("srcset")
     return found + srcset_urls(srcset) if srcset else found
 
@@ -318,12 +398,16 @@ def _loaded(tag: str, attributes: dict[str, str | None]) -> list[str]:
 _SPACE = "\t\n\f\r "
 _BOM_OR_SPACE = b"\xef\xbb\xbf\t\n\f\r "
 
-_SELECTOR = "a[href],area[href],base[href],frame[src],iframe[src],link[href],meta[content]"
+_SELECTOR = "a,area[href],base[href],frame[src],iframe,link[href],meta[content]"
 _MEDIA_SELECTOR = (
-    _SELECTOR + ",audio[src],embed[src],img,image,input[src],object[data],script[src],source,track[src],video"
+    _SELECTOR
+    + ",audio[src],embed[src],feimage,img,image,input[src],link[imagesrcset]:not([href]),object[data]"
+    ",script[src],source,track[src],use,video"
 )
+_ANY = "*"  # in place of a tag's name: an element looked at for what any element may have
+_DRAWN = frozenset({"feimage", "feImage", "image", "use"})  # of SVG
 
-_FOLLOWED = frozenset({"canonical", "alternate", "next", "prev"})
+_FOLLOWED = frozenset({"canonical", "alternate", "next", "prev", "previous"})
 _LOADED = frozenset(
     {
         "stylesheet",
@@ -366,9 +450,11 @@ _LINK_VALUE = re.compile(r"<([^>]*+)>((?:[^,<\"]++|\"(?:[^\"\\]++|\\.)*+\"?+)*+)
 _LINK_PARAMETER = re.compile(r";\s*+([^\s=;,\"]++)\s*+=\s*+(?:\"([^\"]*+)\"|([^\s;,\"]++))")
 
 _CSS_COMMENT = re.compile(r"/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)")
+_CSS_STRING = r"(?:\"((?:[^\"\n\\]++|\\.)*+)\"|'((?:[^'\n\\]++|\\.)*+)')"
 _CSS_URL = re.compile(
-    r"(?:\burl\(\s*+|@import\s++(?!url))(?:\"([^\"\n]*+)\"|'([^'\n]*+)'|([^\s\"'();]++))", re.I
+    rf"\burl\(\s*+(?:{_CSS_STRING}|((?:[^\s\"'()\\]++|\\.)++))|@import\s*+{_CSS_STRING}", re.I | re.S
 )
+_CSS_ESCAPE = re.compile(r"\\(?:([0-9a-fA-F]{1,6})(?:\r\n|[ \t\n\f\r])?|(.))", re.S)
 _SRCSET_URL = re.compile(r"[\t\n\f\r ,]*+([^\t\n\f\r ]++)")
 _SRCSET_DESCRIPTORS = re.compile(r"(?:[^,(]++|\([^)]*+(?:\)|\Z))*+(?:,|\Z)")
 

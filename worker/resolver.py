@@ -28,6 +28,10 @@ from common.clock import now
 Lookup = Callable[[str], Awaitable[tuple[tuple[str, ...], float]]]
 """Asks for all addresses of a name: (addresses, time to live in seconds). Raises `LookupFailed`."""
 
+MOST_ADDRESSES = 16
+"""Addresses of a name that are kept: more are never tried within one time to connect, and an answer over TCP may
+hold thousands."""
+
 _LOCAL = ("127.0.0.1", "::1")
 
 _REASONS = {
@@ -109,6 +113,17 @@ class Resolver(AbstractResolver):
         if not results:
             raise LookupFailed(host, "no_address")
         return results
+
+    def known(self, host: str) -> tuple[str, ...]:
+        """The addresses that are remembered of a name, or the literal itself; empty if none are. Asks nobody."""
+        name = host.lower().rstrip(".")
+        if ":" in name or name.replace(".", "").isdigit():
+            return (name,)
+        mapped = self._settings.hosts.get(name)
+        if mapped:
+            return mapped
+        remembered = self._known.get(name)
+        return () if remembered is None else remembered[1]
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """All addresses of a name, at least one. Raises `LookupFailed`."""
@@ -196,10 +211,21 @@ class _Ares:
         for node in answer.nodes:
             addresses[node.addr[0].decode("ascii")] = None
             ttl = min(ttl, node.ttl)
-        return tuple(addresses), ttl
+        return _some(tuple(addresses)), ttl
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+def _some(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """At most MOST_ADDRESSES, of both families where there are both; their order stays."""
+    if len(addresses) <= MOST_ADDRESSES:
+        return addresses
+    of_4 = [address for address in addresses if ":" not in address]
+    of_6 = [address for address in addresses if ":" in address]
+    share = min(len(of_4), max(MOST_ADDRESSES // 2, MOST_ADDRESSES - len(of_6)))
+    taken = {*of_4[:share], *of_6[: MOST_ADDRESSES - share]}
+    return tuple(address for address in addresses if address in taken)
 
 
 def _has_ipv6() -> bool:

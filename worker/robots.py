@@ -6,7 +6,8 @@ match, `*`, `$`, percent-encoding). So only our token ever counts: a group for `
 `Mozilla/5.0 (compatible; Shoal/1.0)`, and one for `sho` is not one for `shoal`.
 
 How lines are read, beyond the RFC's grammar, as Google's parser does: CR, LF and CRLF end lines; the colon
-may be missing; common misspellings of `disallow` count; a product token ends at the first character that
+may be missing; common misspellings of `disallow` and `user-agent` count (those of crawler-commons' parser,
+too: whoever wrote `Desallow` meant it); a product token ends at the first character that
 cannot be in one; only `allow` and `disallow` end a list of `user-agent` lines, so a `crawl-delay` between
 two of them does not part them. A crawl-delay counts for the tokens named above it in its group.
 
@@ -38,6 +39,11 @@ _KEYS = {
     "user-agent": "agent",
     "useragent": "agent",
     "user agent": "agent",
+    "user-agents": "agent",
+    "users-agent": "agent",
+    "user-agnet": "agent",
+    "useg-agent": "agent",
+    "ser-agent": "agent",
     "allow": "allow",
     "disallow": "disallow",
     "dissallow": "disallow",
@@ -45,6 +51,9 @@ _KEYS = {
     "disalow": "disallow",
     "diasllow": "disallow",
     "disallaw": "disallow",
+    "desallow": "disallow",
+    "dssalow": "disallow",
+    "dsallow": "disallow",
     "sitemap": "sitemap",
     "site-map": "sitemap",
     "sitemaps": "sitemap",
@@ -52,7 +61,7 @@ _KEYS = {
     "crawldelay": "delay",
     "crawl delay": "delay",
 }
-_BARE = re.compile(rb"(user-agent|allow|disallow|sitemap|crawl-delay)\s+(.+)", re.IGNORECASE | re.DOTALL)
+_BARE = re.compile(rb"(user-?agent|allow|disallow|sitemap|crawl-delay)\s+(.+)", re.IGNORECASE | re.DOTALL)
 _NOT_IN_A_PATH = re.compile(rb"[\x00-\x20\x7f-\xff]")  # what protego would take for a line end, or for UTF-8
 
 
@@ -82,7 +91,8 @@ def verdict(status: int | None, redirects: int = 0) -> Verdict:
 class Rules:
     """The rules of one authority for our token; made by `parse`.
 
-    `crawl_delay` is in seconds, None if the file asks for none. `sitemaps` are as written, for every crawler.
+    `crawl_delay` is in seconds, None if the file asks for none. `sitemaps` are as written, each
+    once, for every crawler.
     """
 
     crawl_delay: float | None
@@ -134,7 +144,7 @@ def parse(body: bytes, token: str) -> Rules:
                 for agent in named:
                     groups[agent].rules.append(rule)
     group = groups[ours] if groups[ours].named else groups[b"*"]
-    return Rules(group.delay, tuple(sitemaps), _matcher(group.rules))
+    return Rules(group.delay, tuple(dict.fromkeys(sitemaps)), _matcher(group.rules))
 
 
 class _Group:

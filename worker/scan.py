@@ -21,9 +21,12 @@ backtrack; nothing is raised for any bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import unescape
 from html.entities import html5
+from typing import Final
+
+from worker.text import LEFT_OUT, LEFT_OUT_RAW, MAX_TEXT
 
 Element = tuple[str, dict[str, str | None]]
 """The name of a tag, lower case, and its attributes: None for an empty or missing value, as in Lexbor."""
@@ -70,6 +73,55 @@ def elements(page: bytes, *, media: bool) -> list[Element]:
         else:
             found.append((name, _attributes(tag[len(name) :])))
     return found
+
+
+def styled(page: bytes) -> list[dict[str, str | None]]:
+    """The attributes of all elements that may name a picture in `style` or `background`."""
+    if b"\0" in page:
+        page = page.replace(b"\0", b"\xef\xbf\xbd")
+    found = []
+    inert = 0
+    for tag in filter(None, _ALL_TAGS(page)):
+        if _TEMPLATE.match(tag) is not None:
+            inert = max(0, inert + (-1 if tag.startswith(b"/") else 1))
+        elif not inert and _PICTURED.search(tag) is not None and _closed(tag):
+            written = tag.decode("utf-8", "replace")
+            name = _NAME.match(written)
+            if name is not None and not written.startswith("/"):
+                opening = _OPENING.match(written)
+                end = opening.end() if opening else len(written)
+                found.append(_attributes(written[name.end() : end]))
+    return found
+
+
+def text(page: bytes) -> str:
+    """The text of a page by the rules of worker/text.py, of at most MAX_TEXT characters; the page is in UTF-8."""
+    pieces: list[bytes] = []
+    size = start = 0
+    hidden = dict.fromkeys(_HIDING, 0)
+    depth = 0  # of all elements that hide their content
+    for tag in _TEXT_TAGS(page):
+        if not depth and tag.start() > start:
+            pieces.append(page[start : tag.start()])
+            size += tag.start() - start
+            if size > 4 * MAX_TEXT:
+                break
+        start = tag.end()
+        if tag[1] is None:
+            continue
+        name = tag[1].lower()
+        if not name.startswith(b"/"):
+            if not tag[0].endswith(b"/>") or name != b"svg":
+                hidden[name] += 1
+                depth += 1
+        elif hidden[name[1:]]:
+            hidden[name[1:]] -= 1
+            depth -= 1
+    else:
+        if not depth:
+            pieces.append(page[start:])
+    whole = b" ".join(piece for piece in pieces if not piece.isspace())
+    return unescape(whole.decode("utf-8", "replace"))[:MAX_TEXT]
 
 
 def _closed(tag: bytes) -> bool:
@@ -167,13 +219,45 @@ def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> Callable
     return re.compile(rb"<(?:" + rb"|".join([plain_end, interesting, *others]) + rb")").findall
 
 
+def _text_tokenizer() -> Callable[[bytes], Iterator[re.Match[bytes]]]:
+    """A function from a page to all that is no text; the name of a tag that hides its content is captured."""
+    tokens = [
+        rb"(/?" + _any(*LEFT_OUT) + rb")" + _BOUND + _REST,
+        *_WITHOUT_TEXT,
+        rb"/?[a-zA-Z][^" + _WS + rb"/>]*+" + _REST,
+        _COMMENT,
+        rb"[!?/][^>]*+(?:>|\Z)",
+    ]
+    return re.compile(rb"<(?:" + rb"|".join(tokens) + rb")").finditer
+
+
+_WITHOUT_TEXT = [_script() if name == "script" else _raw(name) for name in LEFT_OUT_RAW]
 _CONTAINERS = ("math", "svg", "template")
 _RAW_FOUND = frozenset({"iframe", "script", "style", "title"})
 _ELEMENTS = ("a", "area", "base", "frame", "link", "meta")
-_MEDIA_ELEMENTS = ("audio", "embed", "image", "img", "input", "object", "source", "track", "video")
+_MEDIA_ELEMENTS = (
+    *("audio", "embed", "feimage", "image", "img", "input", "object", "source", "track", "use", "video"),
+)
 
 _TAGS = _tokenizer(_ELEMENTS, ("iframe", "title"))
 _MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), tuple(sorted(_RAW_FOUND)))
+
+_ALL_TAGS = re.compile(
+    rb"<(?:"
+    + rb"|".join(_WITHOUT_TEXT)
+    + rb"|(/?[a-zA-Z][^"
+    + _WS
+    + rb"/>]*+"
+    + _REST
+    + rb")|"
+    + _COMMENT
+    + rb"|[!?/][^>]*+(?:>|\Z))"
+).findall
+_TEMPLATE = re.compile(rb"/?template" + _BOUND, re.I)
+_PICTURED = re.compile(rb"url\(|background", re.I)
+
+_HIDING: Final = tuple(name.encode() for name in LEFT_OUT)
+_TEXT_TAGS = _text_tokenizer()
 
 _ANY_TAG = re.compile(rb"[/a-zA-Z]++" + _REST)
 

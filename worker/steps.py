@@ -11,6 +11,7 @@ from common import messages as m
 from common.config import CrawlConfig
 from common.messages import LinkGroup
 from common.scope import Scope
+from common.url import CanonicalURL
 from worker.visit import Fetch, FetchRobots
 
 # ---------------------------------------------------------------------------------------------------- events
@@ -39,6 +40,12 @@ class Report:
     """The WARC request record."""
     answered: bytes = b""
     """The WARC response record."""
+    cookies: bytes | None = None
+    """The host's cookies after this response, where it changed them."""
+    again: bool = False
+    """A redirect to its own canonical URL: the request is fetched again in its lease (rule 20)."""
+    network: bool = False
+    """A failure that could mean that this machine's own network is down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +60,16 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class RobotsFetched:
-    """robots.txt of an authority came, or did not. `text` None unless `verdict` is `rules`."""
+    """One hop on the way to an authority's robots.txt is over.
+
+    `verdict`: `rules`, `allow`, an outcome's name, or `follow`, with the canonical `target` that it leads to. `text`:
+    None unless it is `rules`. Not `sent`: the request was never written, and nothing else counts.
+    """
 
     lease: int
     authority: str
+    url: str
+    hops: int
     verdict: str
     status: int | None
     error: str | None
@@ -65,6 +78,10 @@ class RobotsFetched:
     split: int
     ended: float
     sent: bool
+    ip: str | None = None
+    target: CanonicalURL | None = None
+    network: bool = False
+    """As in Report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,17 @@ class Load:
 
     held_bytes: int
     lag_ms: int
+    cpu_percent: int = 0
+    """Of one processor, since the last one."""
+    rss: int = 0
+    """Resident memory, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Whether this machine's network works, as far as a Probe could tell."""
+
+    works: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +113,7 @@ class Woken:
     """Time has passed; nothing else."""
 
 
-Event = Arrived | Fetched | RobotsFetched | Leaving | Load | Woken
+Event = Arrived | Fetched | RobotsFetched | Leaving | Load | Probed | Woken
 
 # ----------------------------------------------------------------------------------------------- instructions
 
@@ -131,6 +159,11 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Look whether this machine's network works; the answer is a Probed. Never two at one time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """End this process. `finished`: the crawl is over; `reason`: refused, for people; `again`: a new start may help."""
 
@@ -139,4 +172,4 @@ class Exit:
     again: bool = False
 
 
-Instruction = Post | Connect | Configure | Rescoped | Fetch | FetchRobots | Abort | Exit
+Instruction = Post | Connect | Configure | Rescoped | Fetch | FetchRobots | Abort | Probe | Exit

@@ -1,8 +1,11 @@
 """A visit: working through one lease. Which request is next, in which lane, and not before when.
 
-A lane is busy from the moment a fetch is given out until `delay` seconds after that fetch ended; robots.txt fetches
-take a lane like any other. No page of an authority is given out before its robots.txt is known to the shard, and
-while one is being asked for, nothing else of the visit begins. No I/O, no clock: `agent.py` calls, `now` comes in.
+A lane is busy from the moment a fetch is given out until `delay` seconds after that fetch ended, and up to a share of
+it longer (`jitter`); robots.txt fetches take a lane like any other. No page of an authority is given out before its
+robots.txt is known to the shard, and while one is being asked for, nothing else of the visit begins. A request that
+is redirected to itself is fetched again, SELF_REDIRECTS times at most (rule 20).
+
+No I/O, no clock: `agent.py` calls, `now` comes in. Read next: chase.py (a robots.txt that leads to another host).
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from common.outcome import OUTCOMES, Outcome
 from common.url import CanonicalURL, authority
 from worker.robots import Rules
 
+SELF_REDIRECTS = 5
+"""How often a request is fetched again because it was redirected to its own canonical URL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
@@ -26,17 +32,24 @@ class Fetch:
     ordinal: int
     request: Request
     at: float
+    cookies: bytes | None = None
+    """The host's cookies to send, opaque here."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRobots:
-    """Fetch robots.txt of an authority at `at`."""
+    """Fetch one hop on the way to an authority's robots.txt, at `at`.
+
+    `lease` is the visit that asks; `under` the lease in whose time it is fetched: the same, or a permit of another
+    host. `hops`: redirects before this one.
+    """
 
     lease: int
+    under: int
     authority: str
+    url: str
+    hops: int
     at: float
-    delay: float
-    """Seconds from one hop of its redirects to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +65,14 @@ Step = Fetch | FetchRobots | Refused
 
 
 class Visit:
-    """The state of one lease at its worker."""
+    """The state of one lease at its worker. A permit is a lease without requests: one hop of robots.txt, no more."""
 
     __slots__ = (
+        "_again",
+        "_cookies_told",
+        "_jitter",
         "asking",
+        "cookies",
         "deadline",
         "draining",
         "in_flight",
@@ -78,6 +95,8 @@ class Visit:
         verdicts: dict[str, Rules | Outcome],
         obey: bool,
         now: float,
+        jitter: float = 0.0,
+        with_cookies: bool = False,
     ) -> None:
         self.lease = lease
         self.shard = shard
@@ -95,6 +114,12 @@ class Visit:
         """The authority whose robots.txt is on its way, from the fetch to the shard's answer."""
         self.last_end: float | None = None
         self.draining = False
+        self.cookies = lease.cookies if with_cookies else None
+        """The host's, after the last response that changed them."""
+        self._cookies_told = True
+        self._jitter = jitter
+        self._again: dict[int, int] = {}
+        """How often a request was redirected to itself, by ordinal."""
 
     def __repr__(self) -> str:
         return (
@@ -111,6 +136,11 @@ class Visit:
     def resting(self) -> bool:
         """No fetch is under way, so the lease may be given back without breaking one off."""
         return not self.in_flight and self.asking is None
+
+    @property
+    def is_permit(self) -> bool:
+        """Whether it is there for a robots.txt of another host's visit alone."""
+        return not self.lease.requests
 
     def age(self, now: float) -> float | None:
         """Seconds since its last fetch ended; None: there was none."""
@@ -129,11 +159,7 @@ class Visit:
                     if self.in_flight:
                         break
                     self.asking = place
-                    steps.append(
-                        FetchRobots(
-                            self.lease.id, place, max(now, heapq.heappop(self.lanes)), self.lease.delay
-                        )
-                    )
+                    steps.append(self.hop(self.lease.id, place, f"{place}/robots.txt", 0, now))
                     break
                 refusal = verdict if isinstance(verdict, Outcome) else _refusal(verdict, request)
                 if refusal is not None:
@@ -144,7 +170,8 @@ class Visit:
                     continue
             self.todo.popleft()
             self.in_flight.add(ordinal)
-            steps.append(Fetch(self.lease.id, ordinal, request, max(now, heapq.heappop(self.lanes))))
+            at = max(now, heapq.heappop(self.lanes))
+            steps.append(Fetch(self.lease.id, ordinal, request, at, self.cookies))
             room -= 1
         return steps
 
@@ -152,7 +179,7 @@ class Visit:
         """A fetch is over; its result is owed to the shard."""
         self.in_flight.discard(ordinal)
         self.unanswered.add(ordinal)
-        self._free_lane(ended)
+        self._free_lane(ended, ordinal)
 
     def not_sent(self, ordinal: int, again_at: float) -> None:
         """A fetch was never sent: nothing is owed to the host, and the request is still to do."""
@@ -160,14 +187,70 @@ class Visit:
         self.todo.append(ordinal)
         heapq.heappush(self.lanes, again_at)
 
-    def robots_landed(self, ended: float) -> None:
-        """The fetch of robots.txt is over; pages wait until the shard has answered."""
-        self._free_lane(ended)
+    def fetch_again(self, ordinal: int) -> bool:
+        """A request that landed was redirected to itself: it is the next to do, or has been that too often."""
+        count = self._again.get(ordinal, 0)
+        if count >= SELF_REDIRECTS:
+            return False
+        self._again[ordinal] = count + 1
+        self.undo(ordinal)
+        return True
 
-    def _free_lane(self, ended: float) -> None:
-        heapq.heappush(self.lanes, ended + self.lease.delay)
+    def undo(self, ordinal: int) -> None:
+        """What landed does not count: the request is still to do."""
+        self.unanswered.discard(ordinal)
+        self.todo.appendleft(ordinal)
+
+    def cut_off(self, now: float) -> None:
+        """All that is under way was broken off, which touched the host until now; the requests are still to do."""
+        if self.resting:
+            return
+        self.todo.extendleft(sorted(self.in_flight, reverse=True))
+        self.in_flight.clear()
+        self.asking = None
+        self.last_end = now
+
+    def keep_cookies(self, cookies: bytes) -> None:
+        """A response changed the host's cookies."""
+        self.cookies = cookies
+        self._cookies_told = False
+
+    def cookies_to_tell(self) -> bytes | None:
+        """The host's cookies for the next page, where they changed since the last one: never older than told."""
+        if self._cookies_told:
+            return None
+        self._cookies_told = True
+        return self.cookies
+
+    # ------------------------------------------------------------------------------------------------- robots.txt
+
+    def hop(self, visit: int, place: str, url: str, hops: int, now: float) -> FetchRobots:
+        """Give out one hop of the robots.txt that the visit with lease id `visit` asks for; it takes a lane."""
+        self.asking = place
+        return FetchRobots(visit, self.lease.id, place, url, hops, max(now, heapq.heappop(self.lanes)))
+
+    def robots_landed(self, ended: float, hops: int = 0) -> None:
+        """A fetch of robots.txt is over; pages wait until the shard has answered."""
+        self._free_lane(ended, ~hops)
+
+    def _free_lane(self, ended: float, ordinal: int) -> None:
+        delay = self.lease.delay
+        if self._jitter and delay:
+            delay *= 1.0 + self._jitter * _chance(self.lease.id, ordinal)
+        heapq.heappush(self.lanes, ended + delay)
         if self.last_end is None or ended > self.last_end:
             self.last_end = ended
+
+
+def _chance(lease: int, ordinal: int) -> float:
+    """A number in [0, 1) that looks random from one fetch to the next; 0.3 µs, and the same in every run.
+
+    The low bits of a product are poor, so they are dropped (Fibonacci hashing; Knuth, volume 3, section 6.4).
+    """
+    return ((lease * 0x9E3779B97F4A7C15 + ordinal * 0xD1B54A32D192ED03 & _64_BITS) >> 32) / 4294967296.0
+
+
+_64_BITS = (1 << 64) - 1
 
 
 def verdict_of(text: str, rules: Rules | None) -> Rules | Outcome | None:

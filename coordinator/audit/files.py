@@ -101,17 +101,17 @@ class Files:
 
     def check_row(self, row: DoneRow) -> None:
         """The line and the record of a request that ended."""
-        self.lines.add(place_key(*row.line))
-        self._report.looked_at["pages"] += 1
-        if wrong := self._wrong_line(row):
-            self._report.fault("pages", f"{row.request.url}: {wrong}")
+        if row.line is not None:
+            self.lines.add(place_key(*row.line))
+            self._report.looked_at["pages"] += 1
+            if wrong := self._wrong_line(row, *row.line):
+                self._report.fault("pages", f"{row.request.url}: {wrong}")
         if row.warc is not None:
             self._report.looked_at["records"] += 1
             if wrong := self._wrong_record(row, row.warc):
                 self._report.fault("records", f"{row.request.url}: {wrong}")
 
-    def _wrong_line(self, row: DoneRow) -> str | None:
-        file, offset, length = row.line
+    def _wrong_line(self, row: DoneRow, file: str, offset: int, length: int) -> str | None:
         where = f"{file} at {offset}"
         if offset + length > self._ends.get(file, 0):
             return f"its line at {where} ends after what is committed of that file, {self._ends.get(file, 0)}"

@@ -10,31 +10,34 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from common.errors import BadURL, StorageError
 from common.messages import Flag, LeaseId, Request, lease_name
+from common.outcome import Outcome
 from common.url import CanonicalURL, HostKey, host_key, slot
 from coordinator.audit.balance import Balance, differences
 from coordinator.audit.files import Files, place_key
 from coordinator.audit.report import OFFENDERS, Report
 from coordinator.explain import lent_requests, still_lent
-from coordinator.frontier import key_of
+from coordinator.frontier import key_of, row_of
 from coordinator.ledger import GAVE_A_PAGE, Counts
 from coordinator.store.rows import (
     DoneRow,
     HostRow,
     OpenRow,
     as_request,
+    held_row,
     host_of,
     is_done,
     meta_row,
     parked_row,
     queue_place,
     request_row,
+    stored_round,
     unpack,
     unpack_request_row,
     wait_seq,
@@ -65,6 +68,8 @@ def audit(directory: Path, stores: Sequence[Reads], *, deep: bool = False, runni
     try:
         for store in stores:
             _Shard(store, files, report).check()
+            for key, _ in rows_between(store, b"y", b"z"):
+                files.lines.add(key[1:])  # its request was tried anew
         files.check_ends(running)
         files.check_lines()
         if uneven := files.lines.uneven(_BUCKETS_READ_AGAIN):
@@ -88,6 +93,7 @@ class _Shard:
             raise StorageError("the store has no row that says which crawl it is of; it is damaged")
         self._seed: int = unpack(crawl)[1]
         self._seq: int = 0 if frontier is None else unpack(frontier)[0]
+        self._round = stored_round(rows.get(meta_row("round")))[0]
         self._open = Balance()
         """Open requests by their rows, against queue, wait and lease."""
         self._finished = Balance()
@@ -127,6 +133,10 @@ class _Shard:
                     self._check_done(key, row)
                 except _UNREADABLE as error:
                     report.fault("requests", f"{key.hex()}: its row does not make sense: {error!r}")
+        for key, packed in rows_between(self._rows, b"x", b"y"):
+            if isinstance(_read(report, "requests", key, unpack_request_row, packed), OpenRow):
+                self._open.add(key)
+                report.relinks += 1
         report.admitted += counted.admitted
         report.done += counted.done
 
@@ -139,6 +149,9 @@ class _Shard:
         counted.done[row.outcome.code] += 1
         counted.bytes += row.facts.wire_length or 0
         counted.revisits += row.record == "revisit"
+        counted.sitemaps += row.line is None
+        if row.outcome is Outcome.TRAP and row.facts.reason:
+            counted.guarded[row.facts.reason] += 1
         counted.seeds_ok += bool(request.flags & Flag.SEED) and row.outcome in GAVE_A_PAGE
         self._finished.remove(name.encode())
         self._files.check_row(row)
@@ -160,6 +173,7 @@ class _Shard:
         number, name = int.from_bytes(place[:2], "big"), HostKey(place[2:].decode("utf-8", "replace"))
         row: HostRow | None = None
         queued = waiting = charged = 0
+        relinks = {b"q": 0, b"w": 0}
         for key, packed in group:
             match key[:1]:
                 case b"h":
@@ -168,12 +182,12 @@ class _Shard:
                 case b"q":
                     queued += 1
                     charged += queue_place(key).rank == 0
-                    self._check_entry(name, key, packed)
+                    relinks[b"q"] += self._check_entry(name, key, packed)
                 case _:
                     waiting += 1
-                    self._check_entry(name, key, packed)
-        report.queued += queued
-        report.waiting += waiting
+                    relinks[b"w"] += self._check_entry(name, key, packed)
+        report.queued += queued - relinks[b"q"]
+        report.waiting += waiting - relinks[b"w"]
         if slot(name) != number:
             report.fault("hosts", f"{name} stands in slot {number}, it belongs into {slot(name)}")
         if row is None:
@@ -185,21 +199,22 @@ class _Shard:
             report.fault("hosts", f"{name}: its row says {said}, there are {found} {names}")
         if row.finished:
             self._finished.add(name.encode(), row.finished)
-        self._lent += row.lent
-        if row.turn is not None and self._rows.get(parked_row(row.turn)) != name.encode():
+        self._lent += row.lent if row.round == self._round else 0
+        line = held_row if row.held else parked_row
+        if row.turn is not None and self._rows.get(line(row.turn)) != name.encode():
             report.fault("hosts", f"{name}: its row says that it is number {row.turn} in the line; it is not")
 
-    def _check_entry(self, name: HostKey, key: bytes, packed: bytes) -> None:
-        """A queued or waiting request has an open row that says where it is."""
+    def _check_entry(self, name: HostKey, key: bytes, packed: bytes) -> bool:
+        """A queued or waiting request has an open row that says where it is. True: it is a visit for links alone."""
         report = self._report
         report.looked_at["queues"] += 1
         request = _read(report, "queues", key, _request, packed)
         if request is None:
-            return
+            return False
         where = "queued" if key[:1] == b"q" else "waiting"
         if host_key(CanonicalURL(request.url)) != name:
             report.fault("queues", f"{request.url} is {where} at another host, {name}")
-        row_key = request_row(slot(name), key_of(request.url, request.form, self._seed))
+        row_key = self._row_key(request)
         self._open.remove(row_key)
         known = self._rows.get(row_key)
         row = None if known is None else _read(report, "requests", row_key, unpack_request_row, known)
@@ -213,6 +228,7 @@ class _Shard:
             report.fault(
                 "queues", f"{request.url} waits as number {wait_seq(key)}, its row says {row.place.seq}"
             )
+        return bool(request.flags & Flag.LINKS_ONLY)
 
     # ------------------------------------------------------------------------------------------------------ leases
 
@@ -221,23 +237,24 @@ class _Shard:
             name = lease_name(LeaseId(int.from_bytes(key[1:], "big")))
             for request in _read(self._report, "queues", key, lent_requests, packed) or ():
                 self._report.looked_at["queues"] += 1
-                row_key = self._row_key(request.url, request.form)
+                row_key = self._row_key(request)
                 known = self._rows.get(row_key)
-                if known is None:
+                if known is None and not request.flags & Flag.LINKS_ONLY:
                     self._report.fault("queues", f"{request.url} is lent by {name}, and was never admitted")
                 elif still_lent(known, request):
-                    self._report.leased += 1
+                    self._report.leased += not request.flags & Flag.LINKS_ONLY
                     self._open.remove(row_key)
 
-    def _row_key(self, url: str, form: Any) -> bytes:
-        return request_row(slot(host_key(CanonicalURL(url))), key_of(url, form, self._seed))
+    def _row_key(self, request: Request) -> bytes:
+        return row_of(slot(host_key(CanonicalURL(request.url))), request, self._seed)
 
     # ------------------------------------------------------------------------------------- what does not add up
 
     def _name_open(self, buckets: frozenset[int]) -> None:
         left = (
             (key, 1)
-            for key, packed in rows_between(self._rows, b"r", b"s")
+            for start, stop in ((b"r", b"s"), (b"x", b"y"))
+            for key, packed in rows_between(self._rows, start, stop)
             if packed[:1] and not is_done(packed)
         )
         for key, count in differences(buckets, left, self._entries()):
@@ -257,13 +274,13 @@ class _Shard:
             for _, packed in rows_between(self._rows, start, stop):
                 try:
                     request = as_request(unpack(packed))
-                    key = self._row_key(request.url, request.form)
+                    key = self._row_key(request)
                 except _UNREADABLE:
                     continue
                 yield key, 1
         for _, packed in rows_between(self._rows, b"l", b"m"):
             try:
-                keys = [(self._row_key(each.url, each.form), each) for each in lent_requests(packed)]
+                keys = [(self._row_key(each), each) for each in lent_requests(packed)]
                 lent = [key for key, each in keys if still_lent(self._rows.get(key), each)]
             except _UNREADABLE:
                 continue
@@ -278,7 +295,7 @@ class _Shard:
                 request = as_request(unpack(packed))
             except _UNREADABLE:
                 continue
-            if self._row_key(request.url, request.form) == row_key:
+            if self._row_key(request) == row_key:
                 return request.url
         return f"the request with the key {row_key[1:].hex()}"
 
@@ -312,6 +329,8 @@ class _Shard:
             "ended, by outcome": (_named(row), _named(counted)),
             "bytes": (row.bytes, counted.bytes),
             "revisits": (row.revisits, counted.revisits),
+            "sitemaps": (row.sitemaps, counted.sitemaps),
+            "traps, by rule": (+row.guarded, +counted.guarded),
             "seeds that gave a page": (row.seeds_ok, counted.seeds_ok),
             "lent at least once": (row.charged, self._lent),
         }
@@ -323,7 +342,10 @@ class _Shard:
 
 def _name_lines(report: Report, files: Files, stores: Sequence[Reads], buckets: frozenset[int]) -> None:
     """Lines and rows are not one for one: name the first."""
-    by_row = ((place_key(*row.line), 1) for store in stores for row in _done(store))
+    by_row = chain(
+        ((place_key(*row.line), 1) for store in stores for row in _done(store) if row.line is not None),
+        ((key[1:], 1) for store in stores for key, _ in rows_between(store, b"y", b"z")),
+    )
     found = ((place, 1) for place in files.line_places(told=False))
     for place, count in differences(buckets, by_row, found):
         file, offset, length = place.decode().rsplit(" ", 2)

@@ -32,6 +32,8 @@ class Report:
     queued: int = 0
     waiting: int = 0
     leased: int = 0
+    relinks: int = 0
+    """Visits of ended requests for their links alone, because of a smaller depth; they are no requests."""
     done: Counter[int] = field(default_factory=Counter)
     """By the outcome's code."""
     looked_at: Counter[str] = field(default_factory=Counter)
@@ -76,6 +78,10 @@ class Report:
         if by_outcome:
             told.append(
                 "ended: " + ", ".join(f"{name} {count:,}" for count, name in sorted(by_outcome, reverse=True))
+            )
+        if self.relinks:
+            told.append(
+                f"besides: {self.relinks:,} that ended are visited again for links alone (a smaller depth)"
             )
         told.append("")
         for check, meaning in CHECKS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import time
@@ -16,7 +17,7 @@ from common import clock
 from common.commandline import Command, Value
 from common.configfile import kept
 from common.errors import BadURL, StorageError, UsageError
-from common.log import escaped
+from common.log import escaped, escaped_json
 from common.messages import HEAD
 from common.scope import Scope
 from coordinator.control import call, is_address, why_path
@@ -213,12 +214,21 @@ def _committed(store: Reads, stream: str) -> list[tuple[str, int]]:
 
 
 def _print(path: Path, begun: int, end: int) -> None:
-    """Bytes of a file to standard output. A commit ends with a line."""
+    """Bytes of a file to standard output; for a terminal, what would move its cursor is written as JSON writes it.
+
+    A commit ends with a line. JSON itself lets DEL, C1 controls and marks of direction stand as they are.
+    """
+    bare = not sys.stdout.isatty()
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     try:
         with path.open("rb") as lines:
             lines.seek(begun)
             while begun < end and (piece := lines.read(min(_PIECE, end - begun))):
-                sys.stdout.buffer.write(piece)
                 begun += len(piece)
+                if bare:
+                    sys.stdout.buffer.write(piece)
+                else:
+                    shown = map(escaped_json, decode(piece, begun >= end).split("\n"))
+                    sys.stdout.write("\n".join(shown))
     except FileNotFoundError:
         raise StorageError(f"{path} is gone; look with `coord audit`") from None

@@ -4,6 +4,7 @@ One key space, a letter a table. What belongs to a host begins with its slot, so
 that can be moved whole. Numbers in keys are big-endian, so that keys sort as the numbers do.
 
     r slot key16                     a request: open (OpenRow) or ended (DoneRow)
+    x slot key16                     an ended request that is visited again for its links (OpenRow; rule 15)
     q slot host 0 rank prio depth seq   a queued request, in the order in which it will be lent (packed Request)
     w slot host 0 due_ms seq         a queued request that waits for a retry until a wall-clock time
     h slot host                      a host's facts (HostRow)
@@ -11,8 +12,12 @@ that can be moved whole. Numbers in keys are big-endian, so that keys sort as th
     l lease                          an open lease (LeaseRow), with the requests that it lent
     d digest                         where the first payload with this digest was stored (DigestRow)
     u seq                            a host with queued requests that waits outside memory, first in, first out
+    v seq                            a host all of whose queued requests a budget holds back
+    t slot host 0 key                how many URLs of one shape a guard against traps has counted
+    n slot host 0 ...                pages by their SimHash (neardup.py)
     s site                           one entry of the scope
     o file                           the committed end of an output file
+    y place                          a line in `pages` that counts no more: its request was tried anew
     m name                           one of a kind: epoch, counts, crawl, cap, ...
 
 A request that is open is LEASED when an open lease holds it, else QUEUED; that is why lending writes no row of it.
@@ -79,16 +84,23 @@ class DoneRow(NamedTuple):
     """`response` or `revisit`; None: nothing was stored."""
     warc: tuple[str, int, int] | None
     """(file, offset, length) of that record."""
-    line: tuple[str, int, int]
-    """(file, offset, length) of the line in `pages`."""
+    line: tuple[str, int, int] | None
+    """(file, offset, length) of the line in `pages`; None: it has none, for it is a sitemap."""
     tries: tuple[tuple[int, float], ...]
     refused: tuple[tuple[str, int], ...]
     """Outlinks that were not admitted because of a worker's rule, by rule."""
+    linked: int | None = None
+    """The depth at which its links were followed last, where that is less than the request's (rule 15)."""
 
     @property
     def outcome(self) -> Outcome:
         """The outcome by name."""
         return OUTCOMES[self.facts.outcome]
+
+    @property
+    def depth(self) -> int:
+        """The smallest depth at which its links were followed."""
+        return self.request.depth if self.linked is None else self.linked
 
 
 class HostRow(NamedTuple):
@@ -115,6 +127,14 @@ class HostRow(NamedTuple):
     """Its number in the line of parked hosts; None: it stands in no line."""
     epoch: int
     """Of the shard when the row was written: a host of an earlier one owes its delay anew (PROTOCOL rule 10)."""
+    ip: str | None = None
+    """The address that answered last; what --per-ip counts by."""
+    penalty: float = 0.0
+    """Seconds that the delay is never below, after refusals and time-outs."""
+    held: bool = False
+    """`turn` is its number in the line of hosts that a budget holds back."""
+    round: int = 0
+    """The round in which `lent` was counted."""
 
 
 class RobotsRow(NamedTuple):
@@ -130,6 +150,8 @@ class RobotsRow(NamedTuple):
     crawl_delay: float | None
     tries: int
     lease: int
+    again_wall: float = 0.0
+    """While the server fails, a copy that is too old serves until then (RFC 9309, 2.4)."""
 
 
 class LeaseRow(NamedTuple):
@@ -159,6 +181,16 @@ class DigestRow(NamedTuple):
 def request_row(slot: int, key: bytes) -> bytes:
     """Key of a request's row; `key` is the 16 bytes of common.url.request_key."""
     return b"r" + slot.to_bytes(2, "big") + key
+
+
+def relink_row(slot: int, key: bytes) -> bytes:
+    """Key of the row of a request that is visited again for its links."""
+    return b"x" + slot.to_bytes(2, "big") + key
+
+
+def trap_row(slot: int, host: str, key: bytes) -> bytes:
+    """Key of a counter of a host's guards."""
+    return b"t" + slot.to_bytes(2, "big") + host.encode() + b"\0" + key
 
 
 def queue_prefix(slot: int, host: str) -> bytes:
@@ -235,6 +267,16 @@ def parked_row(seq: int) -> bytes:
     return b"u" + seq.to_bytes(8, "big")
 
 
+def held_row(seq: int) -> bytes:
+    """Key of a host's number among those that a budget holds back."""
+    return b"v" + seq.to_bytes(8, "big")
+
+
+def superseded_row(file: str, offset: int, length: int) -> bytes:
+    """Key of a line that counts no more."""
+    return b"y" + f"{file} {offset} {length}".encode()
+
+
 def site_row(site: str) -> bytes:
     """Key of an entry of the scope."""
     return b"s" + site.encode()
@@ -251,6 +293,11 @@ def meta_row(name: str) -> bytes:
 
 
 # ---------------------------------------------------------------------------------------------------------- values
+
+
+def stored_round(packed: bytes | None) -> tuple[int, float | None]:
+    """(round, fresh since) of the row `round`; (0, None) without one."""
+    return (0, None) if packed is None else unpack(packed)
 
 
 def pack_open(row: OpenRow) -> bytes:
@@ -281,5 +328,5 @@ def pack_queued(request: Request) -> bytes:
 
 def as_request(row: tuple[Any, ...]) -> Request:
     """A request from the array that stands in queue and lease rows."""
-    *plain, form = row
-    return Request._make((*plain, None if form is None else Form(*form)))
+    request = Request(*row)
+    return request if request.form is None else request._replace(form=Form(*request.form))

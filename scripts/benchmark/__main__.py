@@ -1,4 +1,5 @@
 """`scripts/bench`: the synthetic web under each crawler. `scripts/bench slow`: the slow server.
+`scripts/bench simhash`: near-duplicates, right and wrong.
 
 Everything stays on loopback, is bounded in time and stops by itself.
 """
@@ -15,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from scripts.benchmark import crawlers, report, slow, web
+from scripts.benchmark import crawlers, neardup, report, slow, web
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("web", "slow"), default="web")
+    parser.add_argument("what", nargs="?", choices=("web", "slow", "simhash"), default="web")
     parser.add_argument("--pages", type=int, default=20_000)
     parser.add_argument("--hosts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -31,6 +32,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE", help="renew the table in this Markdown file")
     given = parser.parse_args()
+    if given.what == "simhash":
+        print(f"bench: {report.machine()}", flush=True)
+        figures, text = neardup.measured()
+        _tell(given, figures, text)
+        return
     known = [way.key for way in slow.WAYS] if given.what == "slow" else list(crawlers.CRAWLERS)
     only = given.only.split(",") if given.only else known
     if unknown := set(only) - set(known):
@@ -41,6 +47,11 @@ def main() -> None:
             figures, text = _slow(only, [int(count) for count in given.urls.split(",")], Path(scratch))
         else:
             figures, text = _web(given, only, Path(scratch))
+    _tell(given, figures, text)
+
+
+def _tell(given: argparse.Namespace, figures: dict[str, object], text: str) -> None:
+    """A table on the terminal, and where else it was asked for."""
     print(f"\n{text}")
     if given.json:
         given.json.write_text(json.dumps({"machine": report.machine(), **figures}, indent=1) + "\n")

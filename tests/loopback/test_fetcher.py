@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gzip
-import socket
 import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,117 +14,22 @@ import trustme
 
 from common.errors import UsageError
 from common.outcome import Outcome
-from worker.fetcher import Exchange, Failure, Fetcher, FetcherSettings, Hold, NotSent
-from worker.resolver import LookupFailed, Resolver, ResolverSettings
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-SETTINGS = FetcherSettings(
-    user_agent="Shoal/1.0 (+mailto:crawl@a.test)",
-    headers=(("Accept", "*/*"),),
-    allow_private=("127.0.0.0/8", "::1"),
-    hosts={"a.test": ("127.0.0.1",), "b.test": ("127.0.0.1",)},
+from tests.support.serving import (
+    HASTY,
+    OK,
+    SETTINGS,
+    Server,
+    certified,
+    failed,
+    fetching,
+    get,
+    got,
+    pump,
+    reset,
+    serving,
 )
-HASTY = replace(SETTINGS, silence=0.3, connect=0.3, total=5.0)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Server:
-    """A server on a free port. `connections`: how many it accepted; `asked`: request heads it received."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.connections = 0
-        self.asked: list[bytes] = []
-
-    def url(self, target: str = "/", host: str = "a.test", scheme: str = "http") -> str:
-        return f"{scheme}://{host}:{self.port}{target}"
-
-    async def head(self, reader: asyncio.StreamReader) -> bytes:
-        """The next request's head; raises IncompleteReadError at the connection's end."""
-        head = await reader.readuntil(b"\r\n\r\n")
-        self.asked.append(head)
-        return head
-
-
-@asynccontextmanager
-async def serving(
-    answer: bytes | Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-    *,
-    tls: ssl.SSLContext | None = None,
-    close: bool = False,
-) -> AsyncIterator[Server]:
-    """Bytes: the answer to every request (`close`: and then the end). Else a coroutine per connection."""
-    server = Server()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            if not isinstance(answer, bytes):
-                await answer(server, reader, writer)
-            else:
-                while True:
-                    await server.head(reader)
-                    writer.write(answer)
-                    if close:
-                        break
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            tasks.discard(task)
-
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listener.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def fetching(
-    settings: FetcherSettings = SETTINGS, resolver: Resolver | None = None
-) -> AsyncIterator[Fetcher]:
-    fetcher = Fetcher(settings, resolver=resolver)
-    await fetcher.start()
-    try:
-        yield fetcher
-    finally:
-        await fetcher.close()
-
-
-async def get(fetcher: Fetcher, url: str, **options: object) -> Exchange | Failure | NotSent:
-    arguments: dict[str, object] = {"may_write": lambda: True, "max_bytes": 1 << 20} | options
-    return await fetcher.fetch(url, **arguments)  # type: ignore[arg-type]  # options are a test's, not a user's
-
-
-async def got(fetcher: Fetcher, url: str, **options: object) -> Exchange:
-    exchange = await get(fetcher, url, **options)
-    assert isinstance(exchange, Exchange), exchange
-    return exchange
-
-
-async def failed(fetcher: Fetcher, url: str, **options: object) -> tuple[Outcome, str, bool]:
-    failure = await get(fetcher, url, **options)
-    assert isinstance(failure, Failure), failure
-    assert failure.error
-    return failure.outcome, failure.reason, failure.written
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """End the connection with RST instead of FIN."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-
+from worker.fetcher import Failure, Fetcher, Hold, NotSent
+from worker.resolver import LookupFailed, Resolver, ResolverSettings
 
 # ---------------------------------------------------------------------------------------- what comes is kept
 
@@ -485,12 +386,6 @@ async def test_the_lease_is_looked_at_after_connecting() -> None:
         assert inner.asked == []
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(65536):
-        writer.write(piece)
-    writer.close()
-
-
 async def test_the_lease_is_looked_at_after_a_slow_lookup_too() -> None:
     leased = True
 
@@ -622,15 +517,16 @@ async def test_a_private_address_sees_no_connection(host: str, reason: str) -> N
 
 
 async def test_a_name_that_changes_its_answer_is_judged_by_each() -> None:
-    answers = iter(["127.0.0.1", "127.0.0.2"])
+    answer = "127.0.0.1"
 
     async def lookup(name: str) -> tuple[tuple[str, ...], float]:
-        return (next(answers),), 0.0
+        return (answer,), 0.0
 
     resolver = Resolver(ResolverSettings(shortest=0.0), lookup=lookup)
     async with serving(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")) as server:
         async with fetching(replace(SETTINGS, allow_private=("127.0.0.1/32",)), resolver) as fetcher:
             await got(fetcher, server.url(host="turn.test"))
+            answer = "127.0.0.2"
             outcome = await failed(fetcher, server.url(host="turn.test"))
             assert outcome == (Outcome.PRIVATE_ADDRESS, "address_loopback", False)
         assert server.connections == 1
@@ -658,12 +554,6 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     made.cert_pem.write_to_path(tmp_path / "trusted.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
     return made
-
-
-def certified(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
 
 
 async def test_https_with_a_certificate_of_the_system_s_authorities(authority: trustme.CA) -> None:
@@ -841,23 +731,23 @@ async def proxy(server: Server, reader: asyncio.StreamReader, writer: asyncio.St
 
 async def test_a_proxy_is_asked_for_whole_urls_and_for_tunnels(authority: trustme.CA) -> None:
     async with serving(OK, tls=certified(authority.issue_cert("a.test"))) as far, serving(proxy) as near:
-        settings = replace(SETTINGS, allow_private=(), proxy=f"http://me:secret@127.0.0.1:{near.port}")
+        settings = replace(SETTINGS, allow_private=(), proxy=(f"http://me:secret@127.0.0.1:{near.port}",))
         async with fetching(settings) as fetcher:
             exchange = await got(fetcher, "http://a.test/p?q")
             assert (exchange.payload, exchange.ip) == (b"http://a.test/p?q", None)
             assert (await got(fetcher, far.url(scheme="https"))).payload == b"ok"
             assert b"Proxy-Authorization" not in far.asked[0]
-        async with fetching(replace(settings, proxy=f"http://127.0.0.1:{near.port}")) as fetcher:
+        async with fetching(replace(settings, proxy=(f"http://127.0.0.1:{near.port}",))) as fetcher:
             refused = (Outcome.PROXY, "proxy_authentication", False)
             assert await failed(fetcher, far.url(scheme="https")) == refused
     async with fetching(settings) as fetcher:
         assert await failed(fetcher, "http://a.test/") == (Outcome.PROXY, "proxy_unreachable", False)
 
 
-@pytest.mark.parametrize("text", ["socks5://a:1", "a.test:3128", "http://", "http://a:b:c"])
+@pytest.mark.parametrize("text", ["ftp://a:1", "a.test:3128", "http://", "http://a:b:c"])
 def test_a_proxy_that_is_none_is_told_at_once(text: str) -> None:
     with pytest.raises(UsageError):
-        Fetcher(replace(SETTINGS, proxy=text))
+        Fetcher(replace(SETTINGS, proxy=(text,)))
 
 
 # ------------------------------------------------------------------------------------------------- closing

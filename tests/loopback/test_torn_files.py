@@ -259,7 +259,7 @@ def rotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_now(directory: Path, life: Life) -> None:
     """What stands there right after opening is whole, and agrees: rows, lines, records, counts."""
-    rows = life.core._rows
+    rows = life.core.rows
     done = [unpack_request_row(row) for _, row in rows.scan(b"r", b"s", 1 << 20) if is_done(row)]
     lines = results(directory)
     assert set(lines) == {row.request.url for row in done if isinstance(row, DoneRow)}

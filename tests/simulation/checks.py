@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from common.messages import Flag, Request
 from common.outcome import OUTCOMES, State
 from coordinator.shard import Shard
 from coordinator.sink import Recovery
@@ -100,7 +101,7 @@ class Checks:
             raise Broken(
                 "credit is not exceeded", f"{process.name}: {flying} fetches, {config.concurrency} allowed"
             )
-        unanswered = agent._owed_pages + len(agent._waiting)
+        unanswered = agent._owed.pages + len(agent._owed.waiting)
         if unanswered > tuning.unacknowledged_pages + config.concurrency:
             raise Broken(
                 "memory is bounded",
@@ -113,7 +114,7 @@ class Checks:
         """A shard handled an event."""
         counts = core.ledger.counts
         frontier = core.frontier
-        open_ = frontier.queued + frontier.waiting + core.leases.requests
+        open_ = frontier.queued + frontier.waiting + core.leases.requests - frontier.relinks
         if counts.admitted - counts.ended != open_:
             raise Broken(
                 "every request is in one state",
@@ -127,7 +128,7 @@ class Checks:
 
     def deep(self, machine: ShardMachine, core: Shard) -> None:
         """Look at all rows of a shard."""
-        places = self._places(core._rows, core)
+        places = self._places(core.rows, core)
         for url, (done, found) in places.items():
             if len(found) != (0 if done else 1):
                 raise Broken(
@@ -145,8 +146,14 @@ class Checks:
         by_key: dict[bytes, tuple[bool, list[str]]] = {}
         for key, packed in rows.scan(b"r", b"s", EVERYTHING):
             by_key[key[3:]] = (packed[0] != 0, [])
+        for key, _ in rows.scan(b"x", b"y", EVERYTHING):
+            by_key[b"x" + key[3:]] = (False, [])
         names: dict[bytes, str] = {}
-        seen = self._cluster.request_key
+
+        def seen(request: Request) -> bytes:
+            again = b"x" if request.flags & Flag.LINKS_ONLY else b""
+            return again + self._cluster.request_key(request)
+
         for table, stop, place in ((b"q", b"r", "queue"), (b"w", b"x", "retries")):
             for _, packed in rows.scan(table, stop, EVERYTHING):
                 request = as_request(unpack(packed))

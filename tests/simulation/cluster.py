@@ -111,7 +111,9 @@ class Cluster:
         self.web, self.seeds = web, seeds
         sites = (site_of(self.config.scope, url) for url in seeds)
         self.sites = [site for site in sites if site is not None]
-        self.truth = web.truth(seeds, obey=self.config.obey_robots, wanted=self._wanted)
+        self.truth = web.truth(
+            seeds, obey=self.config.obey_robots, wanted=self._wanted, max_depth=self.config.max_depth
+        )
         self.names = {fingerprint(CanonicalURL(url), self.fingerprint_seed): url for url in self.truth}
 
     def _draw_config(self) -> CrawlConfig:
@@ -126,6 +128,9 @@ class Cluster:
             per_host=random.choice((1, 1, 2, 3)),
             obey_robots=random.random() < 0.5,
             retries=random.choice((0, 1, 2)),
+            max_depth=random.choice((None, None, None, 1, 2, 3, 4)),
+            guards=random.random() < 0.5,
+            jitter=random.choice((0.0, 0.1)),
             concurrency=random.choice((1, 2, 4, 16)),
             host=rules,
             tuning=Tuning(

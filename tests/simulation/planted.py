@@ -19,9 +19,12 @@ from common.url import HostKey, slot
 from coordinator.crawl import Crawl, Over, Stage
 from coordinator.crawl import Instruction as ControlInstruction
 from coordinator.leases import OpenLease
+from coordinator.lending import Lending
 from coordinator.outputs import OutputBatch
+from coordinator.results import Results
 from coordinator.shard import Shard
 from coordinator.sink import Recovery
+from coordinator.state import ShardState
 from coordinator.steps import Event, Instruction, Received, Seeded, Send
 from coordinator.store.rows import LeaseRow
 from tests.simulation.cluster import Cluster
@@ -83,12 +86,12 @@ class Planted:
 
 
 class _PageBeforeLinks(Agent):
-    def _links_accepted(self, number: int, owed: core._Owed, now: float) -> None:
+    def _links_accepted(self, number: int, owed: core.Owed, now: float) -> None:
         pass
 
     def _report(self, visit: core.Visit, ordinal: int, report: core.Report, now: float) -> None:
         super()._report(visit, ordinal, report, now)
-        waiting = self._waiting.pop((visit.lease.id, ordinal), None)
+        waiting = self._owed.waiting.pop((visit.lease.id, ordinal), None)
         if waiting is not None:
             self._send_page(visit, ordinal, waiting.report, waiting.own, now)
 
@@ -183,7 +186,7 @@ class LeaseBeforeCommit(Stormy):
 
 class _SameEpoch(Shard):
     def _recover(self, now: float, wall: float) -> None:
-        self.epoch = 1
+        self._state.epoch = 1
         super()._recover(now, wall)
 
 
@@ -196,7 +199,7 @@ class _LeasesForgotten(Shard):
         super()._reopen(lease_number, row, now, wall)
         lease = self.leases.get(lease_number)
         if lease is not None:
-            self._end_lease(lease, now, wall, due=now)
+            self._lending.end(lease, now, wall, due=now)
 
 
 class LeasesForgotten(Parts):
@@ -204,7 +207,7 @@ class LeasesForgotten(Parts):
 
 
 class _CountsFromArrival(Agent):
-    def _arrived(self, link: core._Link, message: m.ToWorker, now: float) -> None:
+    def _arrived(self, link: core.ShardLink, message: m.ToWorker, now: float) -> None:
         if isinstance(message, m.Lease | m.Alive) and message.number in link.sent_at:
             link.sent_at[message.number] = now
         super()._arrived(link, message, now)
@@ -219,7 +222,7 @@ class _CountsFromFirst(Agent):
         super().__init__(*arguments, **named)
         self._born = named["now"]
 
-    def _begin(self, link: core._Link, lease: m.Lease, deadline: float, now: float) -> None:
+    def _begin(self, link: core.ShardLink, lease: m.Lease, deadline: float, now: float) -> None:
         super()._begin(link, lease, self._born + self._ttl, now)
 
 
@@ -228,7 +231,7 @@ class CountedFromFirst(Parts):
 
 
 class _TakesTwice(Agent):
-    def _take(self, link: core._Link, lease: m.Lease, now: float) -> None:
+    def _take(self, link: core.ShardLink, lease: m.Lease, now: float) -> None:
         self._taken.pop(lease.id, None)
         super()._take(link, lease, now)
 
@@ -287,9 +290,13 @@ class NotBrokenOff(Stormy):
     aborts = False
 
 
+class _NothingOwed(Lending):
+    def end(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        super().end(lease, now, wall, due=None if due is None else now)
+
+
 class _ExpiryOwesNothing(Shard):
-    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
-        super()._end_lease(lease, now, wall, due=None if due is None else now)
+    makes_lending = _NothingOwed
 
 
 class ExpiryOwesNothing(Stormy):
@@ -297,9 +304,13 @@ class ExpiryOwesNothing(Stormy):
     shard = _ExpiryOwesNothing
 
 
+class _DueAtOnce(Lending):
+    def end(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        super().end(lease, now, wall, due=now if due is None else due)
+
+
 class _AgesIgnored(Shard):
-    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
-        super()._end_lease(lease, now, wall, due=now if due is None else due)
+    makes_lending = _DueAtOnce
 
 
 class AgesIgnored(Parts):
@@ -321,23 +332,31 @@ class DueForgotten(Stormy):
     shard = _DueForgotten
 
 
-class _LateResults(Shard):
-    def __init__(self, *arguments, **named):  # type: ignore[no-untyped-def]
-        self._over: dict[int, OpenLease] = {}
-        super().__init__(*arguments, **named)
+class _Remembers(Lending):
+    def __init__(self, state: ShardState, now: float) -> None:
+        super().__init__(state, now)
+        self.over: dict[int, OpenLease] = {}
 
-    def _end_lease(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
-        self._over[lease.id] = lease
-        super()._end_lease(lease, now, wall, due=due)
+    def end(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
+        self.over[lease.id] = lease
+        super().end(lease, now, wall, due=due)
 
-    def _page(self, session, page, body, now, wall):  # type: ignore[no-untyped-def]
-        lease = self._over.get(page.lease)
+
+class _TakesLate(Results):
+    def page(self, session, page, body, now, wall):  # type: ignore[no-untyped-def]
+        assert isinstance(self._lending, _Remembers)
+        lease = self._lending.over.get(page.lease)
         if lease is not None and page.ordinal in lease.open and page.number not in session.answers:
-            host = self.frontier.host(lease.host, now, wall)
+            host = self._state.frontier.host(lease.host, now, wall)
             lease.open.discard(page.ordinal)
-            self._result(host, lease, lease.requests[page.ordinal], page, body, [], now, wall)
+            self._result(host, lease.requests[page.ordinal], page, body, [], now, wall)
             return None
-        return super()._page(session, page, body, now, wall)
+        return super().page(session, page, body, now, wall)
+
+
+class _LateResults(Shard):
+    makes_lending = _Remembers
+    makes_results = _TakesLate
 
 
 class LateResultTaken(Parts):
@@ -361,7 +380,7 @@ class DuplicatesUnanswered(Stormy):
 
 
 class _TakesOldEpochs(Agent):
-    def _take(self, link: core._Link, lease: m.Lease, now: float) -> None:
+    def _take(self, link: core.ShardLink, lease: m.Lease, now: float) -> None:
         shown, link.epoch = link.epoch, lease_epoch(lease.id)
         super()._take(link, lease, now)
         link.epoch = shown
@@ -380,10 +399,10 @@ class SameIdentity(Stormy):
 
 
 class _AllUpTo(Agent):
-    def _arrived(self, link: core._Link, message: m.ToWorker, now: float) -> None:
+    def _arrived(self, link: core.ShardLink, message: m.ToWorker, now: float) -> None:
         if isinstance(message, m.Answer) and message.accepted:
             last = max(message.accepted)
-            below = tuple(number for number in self._owed if number < last)
+            below = tuple(owed.message.number for owed in self._owed if owed.message.number < last)
             message = replace(message, accepted=tuple(sorted({*message.accepted, *below})))
         super()._arrived(link, message, now)
 
@@ -396,7 +415,7 @@ class AnswersAllUpTo(Stormy):
 
 
 class _SendsOnce(Agent):
-    def _send_again(self, owed: core._Owed, now: float) -> None:
+    def _send_again(self, owed: core.Owed, now: float) -> None:
         owed.due = now + 1e9
 
 
@@ -450,16 +469,26 @@ class SeedsIgnored(Stormy):
     crawl = _SeedsIgnored
 
 
+class _NoSecondVisit(Shard):
+    def __init__(self, *arguments, **named):  # type: ignore[no-untyped-def]
+        super().__init__(*arguments, **named)
+        self.frontier.max_depth = None
+
+
+class NoSecondVisit(Parts):
+    shard = _NoSecondVisit
+
+
 # ----------------------------------------------------------------------------------------------------- our own
 
 
 class _ForgottenCountAsSent(Agent):
-    def _forget(self, lease: int) -> None:
-        for owed in self._owed.values():
+    def _forget(self, lease: int, now: float) -> None:
+        for owed in self._owed:
             if owed.lease == lease:
                 for fingerprint in owed.fingerprints:
                     self.sent.enter(fingerprint, owed.depth)
-        super()._forget(lease)
+        super()._forget(lease, now)
 
 
 class ForgottenCountAsSent(Stormy):
@@ -478,7 +507,7 @@ class NoBound(Parts):
 
 
 class _RobotsNotAwaited(Agent):
-    def _begin(self, link: core._Link, lease: m.Lease, deadline: float, now: float) -> None:
+    def _begin(self, link: core.ShardLink, lease: m.Lease, deadline: float, now: float) -> None:
         assert self._config is not None
         config = self._config
         self._config = replace(config, obey_robots=False)
@@ -490,10 +519,14 @@ class RobotsNotAwaited(Parts):
     agent = _RobotsNotAwaited
 
 
-class _CreditIgnored(Shard):
+class _LendsOn(Lending):
     def _lend_to(self, session, host, now, wall):  # type: ignore[no-untyped-def]
         super()._lend_to(session, host, now, wall)
         session.lent_lanes = session.lent_requests = 0
+
+
+class _CreditIgnored(Shard):
+    makes_lending = _LendsOn
 
 
 class CreditIgnored(Parts):
@@ -533,6 +566,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted("13: nobody is asked to say hello again", NoHelloAgain),
     Planted("14: one poll, and no Close", OnePoll),
     Planted("14: it ends while seeds are read", SeedsIgnored),
+    Planted("15: what is found at a smaller depth is not visited again", NoSecondVisit),
     Planted("19: pages are fetched before their robots.txt", RobotsNotAwaited),
     Planted("23: nothing bounds what is unanswered", NoBound),
     Planted("23: a shard lends beyond a worker's credit", CreditIgnored),

@@ -112,13 +112,18 @@ class Web:
         return exchange
 
     def truth(
-        self, seeds: tuple[CanonicalURL, ...], *, obey: bool, wanted: Callable[[str], bool]
+        self,
+        seeds: tuple[CanonicalURL, ...],
+        *,
+        obey: bool,
+        wanted: Callable[[str], bool],
+        max_depth: int | None = None,
     ) -> dict[str, State]:
         """Every request that a crawl from these seeds has to admit, with the state in which it has to end."""
         states: dict[str, State] = {}
-        open_ = deque(seeds)
+        open_ = deque((url, 0) for url in seeds)
         while open_:
-            url = open_.popleft()
+            url, depth = open_.popleft()
             if url in states:
                 continue
             site, page = self.site(url), self.page(url)
@@ -130,10 +135,11 @@ class Web:
             else:
                 states[url] = State.FETCHED
                 if page.target is not None:
-                    found.append(page.target)
-                elif page.status == 200:
+                    if wanted(page.target):
+                        open_.appendleft((page.target, depth))  # a hop is no step: nearer than all that wait
+                elif page.status == 200 and (max_depth is None or depth < max_depth):
                     found += page.links
-            open_ += [link for link in found if link not in states and wanted(link)]
+            open_ += [(link, depth + 1) for link in found if link not in states and wanted(link)]
         return states
 
 

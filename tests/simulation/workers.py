@@ -341,7 +341,18 @@ class Process:
         record = b"" if status is None else f"response {step.authority}/robots.txt {status}\n".encode()
         self._handle(
             core.RobotsFetched(
-                step.lease, step.authority, word, status, None, text, record, 0, self.clock(), sent
+                step.lease,
+                step.authority,
+                step.url,
+                step.hops,
+                word,
+                status,
+                None,
+                text,
+                record,
+                0,
+                self.clock(),
+                sent,
             )
         )
 

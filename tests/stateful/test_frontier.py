@@ -284,7 +284,7 @@ class FrontierMachine(RuleBasedStateMachine):
     @rule(may=st.sampled_from([True, True, False]))
     def budget(self, may: bool) -> None:
         self.may_charge = self.frontier.may_charge = may
-        self.frontier.release_held(self.now)
+        self.frontier.release_held()
 
     # ------------------------------------------------------------------------------------------------ time and the disk
 

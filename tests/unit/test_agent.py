@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -15,8 +16,9 @@ from common.outcome import Outcome
 from common.scope import HeldSites, Scope
 from common.tuning import Tuning
 from common.url import CanonicalURL, fingerprint, host_key, slot
-from common.wire import pack
-from worker.agent import DRAIN_SECONDS, SEND_AGAIN_AFTER, Agent
+from common.wire import encode, pack
+from worker.agent import DRAIN_SECONDS, Agent
+from worker.owed import SEND_AGAIN_AFTER
 from worker.steps import (
     Abort,
     Arrived,
@@ -26,13 +28,14 @@ from worker.steps import (
     Fetched,
     Instruction,
     Leaving,
+    Load,
     Post,
     Report,
     Rescoped,
     RobotsFetched,
     Woken,
 )
-from worker.visit import Fetch, FetchRobots
+from worker.visit import SELF_REDIRECTS, Fetch, FetchRobots
 
 ME = SessionId(b"m" * 16)
 DEAD = SessionId(b"d" * 16)
@@ -68,18 +71,27 @@ class Desk:
         *,
         config: CrawlConfig | None = None,
         replaces: Sequence[bytes] = (),
+        suspects: Sequence[tuple[bytes, int, int]] = (),
         greet: bool = True,
     ) -> None:
         self.now = 1000.0
         self.shards = shards
-        self.config = config or CrawlConfig(obey_robots=False, delay=1.0)
+        self.config = config or CrawlConfig(obey_robots=False, delay=1.0, jitter=0.0)
         self.epochs = [1] * shards
         self.counter = 0
         self.numbers: dict[int, int] = {}
         """The last control number heard from the agent, by shard."""
         self.posts: list[Post] = []
         self.agent = Agent(
-            ME, replaces=replaces, host="box", pid=7, index=0, local=False, now=self.now, max_lanes=1000
+            ME,
+            replaces=replaces,
+            suspects=suspects,
+            host="box",
+            pid=7,
+            index=0,
+            local=False,
+            now=self.now,
+            max_lanes=1000,
         )
         self.out = self.wake()
         if greet:
@@ -151,6 +163,7 @@ class Desk:
         delay: float = 1.0,
         scope_version: int = 1,
         robots: tuple[m.RobotsRules, ...] = (),
+        cookies: bytes | None = None,
     ) -> m.Lease:
         self.counter += 1
         return m.Lease(
@@ -162,7 +175,7 @@ class Desk:
             lanes=lanes,
             scope_version=scope_version,
             robots=robots,
-            cookies=None,
+            cookies=cookies,
             requests=tuple(Request(url, 0, 0, 0, 0, "seed", None, None) for url in urls or (f"{SITE}/",)),
         )
 
@@ -194,10 +207,11 @@ class Desk:
         released: tuple[LeaseId, ...] = (),
         phase: Phase = Phase.RUNNING,
         scope_version: int = 1,
+        recalled: tuple[LeaseId, ...] = (),
     ) -> list[Instruction]:
         number = self.numbers[shard] if number is None else number
         return self.arrive(
-            m.Alive(ME, number, self.epochs[shard], unknown, released, phase, scope_version), shard
+            m.Alive(ME, number, self.epochs[shard], unknown, released, phase, scope_version, recalled), shard
         )
 
     def beat(self, shard: int = 0) -> m.Heartbeat:
@@ -777,11 +791,24 @@ def test_pieces_are_not_sent_to_a_shard_that_has_not_welcomed_us(desk: Desk) -> 
 
 # ----------------------------------------------------------------------------------------------------- robots
 
-OBEY = CrawlConfig(obey_robots=True, delay=1.0)
+OBEY = CrawlConfig(obey_robots=True, delay=1.0, jitter=0.0)
 
 
 def robots(desk: Desk, lease: int, text: bytes | None = b"", verdict: str = "rules") -> list[Instruction]:
-    done = RobotsFetched(lease, SITE, verdict, 200, None, text, b"record", 0, desk.now, verdict != "")
+    done = RobotsFetched(
+        lease,
+        SITE,
+        f"{SITE}/robots.txt",
+        0,
+        verdict,
+        200,
+        None,
+        text,
+        b"record",
+        0,
+        desk.now,
+        verdict != "",
+    )
     return desk.take(desk.agent.handle(done, desk.now))
 
 
@@ -858,6 +885,192 @@ def test_a_verdict_that_is_an_outcome_is_every_requests_result_without_a_fetch()
     assert only(Fetch, out) == []
     assert [page.facts.outcome for page in messages(m.Page, out)] == [Outcome.DNS.code] * 2
     assert {page.age for page in messages(m.Page, out)} == {None}
+
+
+# ------------------------------------------------------- rule 20: redirects to the same URL, and cookies
+
+AGAIN = Report(FACTS._replace(outcome=Outcome.REDIRECT.code, status=302), again=True)
+COOKIES = CrawlConfig(obey_robots=False, delay=1.0, jitter=0.0, cookies=True)
+
+
+def test_a_page_that_redirects_to_itself_is_fetched_again_after_the_delay_and_not_told(desk: Desk) -> None:
+    lease = desk.lend(f"{SITE}/1", f"{SITE}/2")
+    desk.now += 0.5
+    out = desk.take(desk.agent.handle(Fetched(lease, 0, AGAIN, desk.now), desk.now))
+    assert messages(m.Page, out) == []
+    [step] = only(Fetch, out)
+    assert (step.ordinal, step.at) == (0, desk.now + 1.0)
+    [page] = desk.fetched(lease, 0)
+    assert isinstance(page.message, m.Page)
+    assert page.message.facts == FACTS
+
+
+def test_a_page_that_redirects_to_itself_for_ever_is_told_as_that(desk: Desk) -> None:
+    lease = desk.lend()
+    told = [desk.fetched(lease, 0, AGAIN) for _ in range(SELF_REDIRECTS + 1)]
+    assert told[:-1] == [[]] * SELF_REDIRECTS
+    [page] = messages(m.Page, told[-1])
+    assert (page.facts.outcome, page.facts.reason, page.facts.status) == (
+        Outcome.TOO_MANY_REDIRECTS.code,
+        "self",
+        302,
+    )
+    assert desk.agent.fetched == SELF_REDIRECTS + 1
+
+
+def test_a_page_that_redirects_to_itself_is_not_fetched_again_in_a_pause(desk: Desk) -> None:
+    lease = desk.lend()
+    desk.steer(Phase.PAUSED)
+    out = desk.take(desk.agent.handle(Fetched(lease, 0, AGAIN, desk.now), desk.now))
+    assert only(Fetch, out) == []
+    [release] = messages(m.Release, out)
+    assert (release.lease, release.age) == (lease, 0.0)
+
+
+def test_cookies_come_with_the_lease_and_go_with_the_page_that_changed_them() -> None:
+    desk = Desk(config=COOKIES)
+    lease = desk.lease(f"{SITE}/1", f"{SITE}/2", f"{SITE}/3", cookies=b"old", delay=0.0)
+    assert [step.cookies for step in only(Fetch, desk.arrive(lease))] == [b"old"]
+    told = []
+    for ordinal, changed in enumerate((None, b"new", None)):
+        out = desk.take(
+            desk.agent.handle(Fetched(lease.id, ordinal, Report(FACTS, cookies=changed), desk.now), desk.now)
+        )
+        told += [page.cookies for page in messages(m.Page, out)]
+        told += [step.cookies for step in only(Fetch, out)]
+    assert told == [None, b"old", b"new", b"new", None]
+
+
+def test_cookies_of_a_fetch_that_is_made_again_are_sent_and_go_with_the_page() -> None:
+    desk = Desk(config=COOKIES)
+    lease = desk.lend()
+    out = desk.take(desk.agent.handle(Fetched(lease, 0, replace(AGAIN, cookies=b"in"), desk.now), desk.now))
+    assert [step.cookies for step in only(Fetch, out)] == [b"in"]
+    [page] = desk.fetched(lease)
+    assert isinstance(page.message, m.Page)
+    assert page.message.cookies == b"in"
+
+
+def test_a_page_that_had_to_wait_never_tells_older_cookies_than_the_one_before() -> None:
+    desk = Desk(2, config=COOKIES)
+    lease = desk.lend(f"{SITE}/1", f"{SITE}/2", lanes=2)
+    [sent] = desk.fetched(lease, 0, Report(FACTS, (links(foreign_url(1)),), cookies=b"one"))
+    [later] = messages(m.Page, desk.fetched(lease, 1, Report(FACTS, cookies=b"two")))
+    [waited] = messages(m.Page, desk.accept(number_of(sent), shard=1))
+    assert (later.cookies, waited.cookies) == (b"two", None)
+
+
+def test_without_the_option_no_cookies_are_sent() -> None:
+    desk = Desk()
+    [step] = only(Fetch, desk.arrive(desk.lease(cookies=b"old")))
+    assert step.cookies is None
+
+
+# ------------------------------------------------------------------------------------ many outlinks of a page
+
+
+def test_more_outlinks_than_a_message_holds_go_before_the_page_in_portions(desk: Desk) -> None:
+    """[1] The page is told when they are durable, though they are of its own shard."""
+    lease = desk.lend()
+    urls = tuple(f"{SITE}/{'x' * 100}/{number}" for number in range(20_000))
+    posts = desk.fetched(lease, report=Report(FACTS, (links(*urls),)))
+    assert [type(post.message) for post in posts] == [m.Links, m.Links]
+    assert {post.shard for post in posts} == {0}
+    assert messages(m.Page, desk.accept(number_of(posts[1]))) == []
+    [page] = messages(m.Page, desk.accept(number_of(posts[0])))
+    sent = [*(group for post in messages(m.Links, posts) for group in post.groups), *page.links]
+    assert tuple(url for group in sent for url in group.urls) == urls
+
+
+def test_outlinks_for_another_shard_are_cut_into_portions_too() -> None:
+    desk = Desk(shards=2)
+    lease = desk.lend()
+    there = foreign_url(1)
+    urls = tuple(f"{there}{'x' * 100}/{number}" for number in range(20_000))
+    posts = desk.fetched(lease, report=Report(FACTS, (links(*urls),)))
+    assert [post.shard for post in posts] == [1, 1, 1]
+    assert all(len(encode(post.message)) < 2 << 20 for post in posts)
+    for post in posts[:2]:
+        assert messages(m.Page, desk.accept(number_of(post), shard=1)) == []
+    assert len(messages(m.Page, desk.accept(number_of(posts[2]), shard=1))) == 1
+
+
+def test_many_outlinks_count_against_the_bound_on_bytes() -> None:
+    desk = Desk(config=bounded(unacknowledged_bytes=1 << 20))
+    lease = desk.lend(f"{SITE}/1", f"{SITE}/2", delay=0.0)
+    urls = tuple(f"{SITE}/{'x' * 100}/{number}" for number in range(20_000))
+    posts = desk.fetched(lease, report=Report(FACTS, (links(*urls),)))
+    assert desk.agent.in_flight == 0
+    out = desk.accept(*(number_of(post) for post in posts))
+    assert [step.ordinal for step in only(Fetch, out)] == [1]
+
+
+# ------------------------------------------------------------------------------------- changes while it runs
+
+
+def test_a_recalled_lease_begins_nothing_more_and_goes_back_when_its_pages_are_answered(desk: Desk) -> None:
+    lease, other = desk.lend(f"{SITE}/1", f"{SITE}/2"), desk.lend()
+    assert messages(m.Release, desk.alive(recalled=(lease, lease, LeaseId(12345)))) == []
+    [page] = desk.fetched(lease)
+    assert isinstance(page.message, m.Page)
+    [release] = messages(m.Release, desk.accept(number_of(page)))
+    assert (release.lease, release.age) == (lease, 0.0)
+    assert desk.beat().leases == (other,)
+
+
+def test_a_recalled_lease_that_has_nothing_under_way_goes_back_at_once(desk: Desk) -> None:
+    lease = desk.lease(scope_version=2)
+    desk.arrive(lease)
+    [release] = messages(m.Release, desk.alive(recalled=(lease.id,)))
+    assert (release.lease, release.age) == (lease.id, None)
+
+
+def test_a_lease_whose_requests_are_all_under_way_ends_as_ever_when_it_is_recalled(desk: Desk) -> None:
+    lease = desk.lend()
+    desk.alive(recalled=(lease,))
+    [page] = desk.fetched(lease)
+    assert messages(m.Release, desk.accept(number_of(page))) == []
+    assert desk.beat().leases == ()
+
+
+def test_another_configuration_holds_for_what_begins_from_now_on(desk: Desk) -> None:
+    link = remember(desk)
+    changed = CrawlConfig(obey_robots=False, delay=1.0, jitter=0.0, concurrency=10)
+    message = m.Reconfigure(ME, pack(changed.to_wire()))
+    out = desk.arrive(message)
+    assert [configure.config.concurrency for configure in only(Configure, out)] == [10]
+    assert [beat.lanes for beat in messages(m.Heartbeat, out)] == [10]
+    assert desk.agent.sent.covers(link, 1), "the scope is what it was"
+    assert desk.arrive(message) == [], "a second time it says nothing new"
+
+
+def test_a_configuration_that_comes_before_the_welcome_changes_nothing() -> None:
+    desk = Desk(greet=False)
+    assert desk.arrive(m.Reconfigure(ME, pack(CrawlConfig().to_wire()))) == []
+
+
+def test_with_another_product_token_rules_are_not_taken_from_before() -> None:
+    desk = Desk(config=OBEY)
+    desk.arrive(desk.lease(robots=(m.RobotsRules(SITE, 4, "rules", b""),)))
+    desk.arrive(m.Reconfigure(ME, pack(replace(OBEY, robots_token="other").to_wire())))
+    out = desk.arrive(desk.lease(robots=(m.RobotsRules(SITE, 4, "rules", None),)))
+    assert len(only(FetchRobots, out)) == 1
+
+
+def test_what_it_replaces_was_parsing_is_named_to_every_shard_until_it_is_welcome() -> None:
+    """[24]"""
+    suspect = (DEAD, LeaseId(5), 3)
+    desk = Desk(replaces=(DEAD,), suspects=(suspect,), greet=False)
+    assert messages(m.Hello, desk.out)[0].suspects == (suspect,)
+    desk.welcome()
+    assert messages(m.Hello, desk.arrive(m.HelloAgain(ME)))[0].suspects == ()
+
+
+def test_a_heartbeat_tells_how_the_process_does(desk: Desk) -> None:
+    desk.agent.handle(Load(5, 7, 150, 1 << 28), desk.now)
+    beat = desk.beat()
+    assert (beat.held_bytes, beat.lag_ms, beat.cpu_percent, beat.rss) == (5, 7, 150, 1 << 28)
+    assert not beat.offline
 
 
 # ------------------------------------------------------------------------------------------------------ scope

@@ -190,7 +190,7 @@ def test_when_the_budget_is_used_up_only_what_was_lent_before_is_lent() -> None:
     assert there.take("a.test", 9) == [3]
     assert there.frontier.ready(there.now, there.wall) is None
     there.frontier.may_charge = True
-    there.frontier.release_held(there.now)
+    there.frontier.release_held()
     assert there.frontier.ready(there.now, there.wall) is not None
 
 

@@ -36,6 +36,9 @@ ONLY_IN = {
     "msgpack": {"common/wire.py", "coordinator/store/"},
     # Its Pool and queues are never used; whoever starts processes uses its Process.
     "aiomultiprocess": {"worker/supervisor.py", "coordinator/supervisor.py"},
+    # Extras: whoever does not export must not need them.
+    "pyarrow": {"coordinator/export/parquet.py"},
+    "obstore": {"coordinator/export/targets.py"},
     "pickle": set[str](),
 }
 
@@ -48,24 +51,44 @@ DISTRIBUTIONS = {
 """Import names that are not those of the distribution to install."""
 
 PURE = (
+    "common/normalization.py",
     "common/outcome.py",
     "common/scope.py",
     "common/url.py",
+    "coordinator/admission.py",
     "coordinator/crawl.py",
     "coordinator/fleet.py",
     "coordinator/frontier.py",
     "coordinator/hostqueue.py",
     "coordinator/leases.py",
+    "coordinator/ledger.py",
+    "coordinator/lending.py",
+    "coordinator/neardup.py",
     "coordinator/outputs.py",
-    "coordinator/shard.py",
-    "coordinator/steps.py",
     "coordinator/policy.py",
+    "coordinator/results.py",
+    "coordinator/shard.py",
+    "coordinator/state.py",
+    "coordinator/steps.py",
+    "coordinator/traps.py",
     "worker/agent.py",
+    "worker/chase.py",
+    "worker/cookies.py",
+    "worker/dates.py",
+    "worker/listing.py",
     "worker/outcome.py",
+    "worker/outgoing.py",
+    "worker/outlinks.py",
+    "worker/owed.py",
     "worker/parse.py",
+    "worker/reading.py",
     "worker/robots.py",
+    "worker/rulebook.py",
     "worker/sent.py",
+    "worker/shards.py",
+    "worker/sitemap.py",
     "worker/steps.py",
+    "worker/suspicion.py",
     "worker/visit.py",
 )
 """Cores: time comes in as `now`, randomness as a `random.Random`, instructions go out."""
@@ -128,7 +151,9 @@ def test_a_library_is_imported_only_where_it_belongs(path: Path) -> None:
 
 def test_what_is_imported_is_what_pyproject_names() -> None:
     """Nothing comes by the grace of another package, and nothing is installed in vain."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = project["dependencies"] + [line for extra in extras if extra != "dev" for line in extras[extra]]
     declared = {re.split(r"[^\w.-]", line)[0].replace(".", "-") for line in named}
     modules = {module.split(".")[0] for path in FILES for module in imports(path)}
     foreign = modules - set(sys.stdlib_module_names) - {*PACKAGES}

@@ -24,9 +24,9 @@ SESSION = SessionId(bytes(range(16)))
 LEASE = m.lease_id(2, 81, shard=1)
 FORM = m.Form("POST", (("Accept", "*/*"),), b"q=1", 7, 1, -3, b"\x81\xa1a\x01")
 PLAIN = m.Request("https://a.test/", 0, 0, 0, m.Flag.SEED, "a.test", None, None)
-RICH = m.Request("https://a.test/search", 3, 1, 2, 0, "a.test", "https://a.test/", FORM)
+RICH = m.Request("https://a.test/search", 3, 1, 2, 0, "a.test", "https://a.test/", FORM, 1_790_000_000)
 GROUP = m.LinkGroup("https://a.test/", "a.test", 1, 0, 0, ("https://a.test/b", "https://a.test/c"), None)
-FORMS = m.LinkGroup("https://a.test/", "a.test", 1, 0, 0, ("https://a.test/search",), (FORM,))
+FORMS = m.LinkGroup("https://a.test/", "a.test", 1, 0, 0, ("https://a.test/search",), (FORM,), (None,))
 FACTS = m.Facts(
     outcome=0,
     status=200,
@@ -46,12 +46,25 @@ FACTS = m.Facts(
     elapsed_ms=37,
     ip="192.0.2.7",
     truncated=None,
+    simhash=0xFEDCBA9876543210,
 )
 
 SAMPLES: tuple[Message, ...] = (
-    m.Hello(1, m.VERSION, SESSION, (SessionId(bytes(16)),), "box", 4711, 0, True, (LEASE,)),
-    m.Heartbeat(2, SESSION, 2, (LEASE,), 500, 2064, 3, 1 << 20, 12, 4),
+    m.Hello(
+        1,
+        m.VERSION,
+        SESSION,
+        (SessionId(bytes(16)),),
+        "box",
+        4711,
+        0,
+        True,
+        (LEASE,),
+        ((SessionId(bytes(16)), LEASE, 3),),
+    ),
+    m.Heartbeat(2, SESSION, 2, (LEASE,), 500, 2064, 3, 1 << 20, 12, 4, True, 87, 1 << 28),
     m.Release(3, SESSION, LEASE, 0.25),
+    m.Want(5, SESSION, "b.test"),
     m.Goodbye(4, SESSION, ((LEASE, None), (LeaseId(5), 1.5))),
     m.Page(
         number=1,
@@ -67,10 +80,25 @@ SAMPLES: tuple[Message, ...] = (
         split=200,
         pieces=0,
         items=(("product", b'{"a":1}'),),
+        cookies=b"\x80",
     ),
     m.Piece(2, SESSION, LEASE, 0, 3),
     m.Links(3, SESSION, (GROUP,)),
-    m.Robots(4, SESSION, LEASE, "https://a.test", "rules", 200, None, 2.0, b"User-agent: *\n", 0.5, 180),
+    m.Robots(
+        4,
+        SESSION,
+        LEASE,
+        "https://a.test",
+        "rules",
+        200,
+        None,
+        2.0,
+        b"User-agent: *\n",
+        0.5,
+        180,
+        "192.0.2.7",
+        ("https://a.test/sitemap.xml",),
+    ),
     m.Welcome(
         session=SESSION,
         number=1,
@@ -89,7 +117,7 @@ SAMPLES: tuple[Message, ...] = (
         scope_version=3,
     ),
     m.Denied(SESSION, 1, "install the same version on both", True),
-    m.Alive(SESSION, 2, 2, (LeaseId(6),), (LEASE,), m.Phase.PAUSED, 3),
+    m.Alive(SESSION, 2, 2, (LeaseId(6),), (LEASE,), m.Phase.PAUSED, 3, (LEASE,)),
     m.Lease(
         session=SESSION,
         number=2,
@@ -103,6 +131,7 @@ SAMPLES: tuple[Message, ...] = (
         requests=(PLAIN, RICH),
     ),
     m.Rescope(SESSION, b"\x80", 4),
+    m.Reconfigure(SESSION, b"\x80"),
     m.HelloAgain(SESSION),
     m.Answer(SESSION, (1, 2), ((3, "lease"),)),
     m.Poll(8),
@@ -115,49 +144,55 @@ SAMPLES: tuple[Message, ...] = (
 
 GOLDEN = {
     "Hello": (
-        "9a010101c410000102030405060708090a0b0c0d0e0f91c41000000000000000000000000000000000a3626f78cd1267"
-        "00c391cf0100000200000051"
+        "9b010102c410000102030405060708090a0b0c0d0e0f91c41000000000000000000000000000000000a3626f78cd1267"
+        "00c391cf01000002000000519193c41000000000000000000000000000000000cf010000020000005103"
     ),
     "Heartbeat": (
-        "9b0202c410000102030405060708090a0b0c0d0e0f0291cf0100000200000051cd01f4cd081003ce001000000c04"
+        "9e0202c410000102030405060708090a0b0c0d0e0f0291cf0100000200000051cd01f4cd081003ce001000000c04c357"
+        "ce10000000"
     ),
     "Release": ("950303c410000102030405060708090a0b0c0d0e0fcf0100000200000051cb3fd0000000000000"),
+    "Want": ("940505c410000102030405060708090a0b0c0d0e0fa6622e74657374"),
     "Goodbye": ("940404c410000102030405060708090a0b0c0d0e0f9292cf0100000200000051c09205cb3ff8000000000000"),
     "Page": (
-        "9e1001c410000102030405060708090a0b0c0d0e0fcf010000020000005100cb0000000000000000c0dc001200ccc8c0"
+        "9f1001c410000102030405060708090a0b0c0d0e0fcf010000020000005100cb0000000000000000c0dc001300ccc8c0"
         "c0c0a9746578742f68746d6ca57574662d38cd1400cd0400d925736861313a33493432483353364e4e4651324d535658"
         "37585a4b594159534358355142594aaac3966c2026206d6f7265c2a3223522bd5468752c203031204a616e2031393730"
-        "2030303a30303a303020474d54cb41daac4ee008000025a93139322e302e322e37c09297af68747470733a2f2f612e74"
-        "6573742fa6612e7465737401000092b068747470733a2f2f612e746573742f62b068747470733a2f2f612e746573742f"
-        "63c097af68747470733a2f2f612e746573742fa6612e7465737401000091b568747470733a2f2f612e746573742f7365"
-        "617263689197a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a161019192a573636f706504c4"
-        "13485454502f312e3120323030204f4b0d0a0d0accc8009192a770726f64756374c4077b2261223a317d"
+        "2030303a30303a303020474d54cb41daac4ee008000025a93139322e302e322e37c0cffedcba98765432109298af6874"
+        "7470733a2f2f612e746573742fa6612e7465737401000092b068747470733a2f2f612e746573742f62b068747470733a"
+        "2f2f612e746573742f63c0c098af68747470733a2f2f612e746573742fa6612e7465737401000091b568747470733a2f"
+        "2f612e746573742f7365617263689197a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a16101"
+        "91c09192a573636f706504c413485454502f312e3120323030204f4b0d0a0d0accc8009192a770726f64756374c4077b"
+        "2261223a317dc40180"
     ),
     "Piece": ("961102c410000102030405060708090a0b0c0d0e0fcf01000002000000510003"),
     "Links": (
-        "941203c410000102030405060708090a0b0c0d0e0f9197af68747470733a2f2f612e746573742fa6612e746573740100"
-        "0092b068747470733a2f2f612e746573742f62b068747470733a2f2f612e746573742f63c0"
+        "941203c410000102030405060708090a0b0c0d0e0f9198af68747470733a2f2f612e746573742fa6612e746573740100"
+        "0092b068747470733a2f2f612e746573742f62b068747470733a2f2f612e746573742f63c0c0"
     ),
     "Robots": (
-        "9c1304c410000102030405060708090a0b0c0d0e0fcf0100000200000051ae68747470733a2f2f612e74657374a57275"
-        "6c6573ccc8c0cb4000000000000000c40e557365722d6167656e743a202a0acb3fe0000000000000ccb4"
+        "9e1304c410000102030405060708090a0b0c0d0e0fcf0100000200000051ae68747470733a2f2f612e74657374a57275"
+        "6c6573ccc8c0cb4000000000000000c40e557365722d6167656e743a202a0acb3fe0000000000000ccb4a93139322e30"
+        "2e322e3791ba68747470733a2f2f612e746573742f736974656d61702e786d6c"
     ),
     "Welcome": (
-        "dc001020c410000102030405060708090a0b0c0d0e0f0101c4100000000000000000000000000000000009010202cb40"
+        "dc001020c410000102030405060708090a0b0c0d0e0f0102c4100000000000000000000000000000000009010202cb40"
         "3e000000000000cb4014000000000000c4020001cffedcba9876543210c40180c4018003"
     ),
     "Denied": (
         "9521c410000102030405060708090a0b0c0d0e0f01d920696e7374616c6c207468652073616d652076657273696f6e20"
         "6f6e20626f7468c3"
     ),
-    "Alive": ("9822c410000102030405060708090a0b0c0d0e0f0202910691cf01000002000000510103"),
+    "Alive": ("9922c410000102030405060708090a0b0c0d0e0f0202910691cf0100000200000051010391cf0100000200000051"),
     "Lease": (
         "9b23c410000102030405060708090a0b0c0d0e0f02cf0100000200000051a6612e74657374cb3ff00000000000000103"
-        "9194ae68747470733a2f2f612e7465737404a572756c6573c0c403613d319298af68747470733a2f2f612e746573742f"
-        "00000001a6612e74657374c0c098b568747470733a2f2f612e746573742f73656172636803010200a6612e74657374af"
-        "68747470733a2f2f612e746573742f97a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a16101"
+        "9194ae68747470733a2f2f612e7465737404a572756c6573c0c403613d319299af68747470733a2f2f612e746573742f"
+        "00000001a6612e74657374c0c0c099b568747470733a2f2f612e746573742f73656172636803010200a6612e74657374"
+        "af68747470733a2f2f612e746573742f97a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a161"
+        "01ce6ab13b80"
     ),
     "Rescope": ("9424c410000102030405060708090a0b0c0d0e0fc4018004"),
+    "Reconfigure": ("9326c410000102030405060708090a0b0c0d0e0fc40180"),
     "HelloAgain": ("9225c410000102030405060708090a0b0c0d0e0f"),
     "Answer": ("9430c410000102030405060708090a0b0c0d0e0f920102919203a56c65617365"),
     "Poll": ("924008"),
@@ -205,7 +240,7 @@ def test_what_is_decoded_is_what_was_encoded(message: Message) -> None:
 
 
 def test_values_come_back_as_the_named_tuples_that_they_were() -> None:
-    lease = decode([encode(SAMPLES[11])], ALL)[0]
+    lease = decode([encode(SAMPLES[12])], ALL)[0]
     assert isinstance(lease, m.Lease)
     assert lease.requests[1].form == FORM
     assert type(lease.requests[1].form) is m.Form
@@ -266,7 +301,7 @@ def test_a_field_of_another_type_is_refused(message: Message) -> None:
         ):
             if accepts(type(message), position - 1, wrong):
                 continue
-            with pytest.raises(ProtocolError, match=fields(message)[position - 1].name):
+            with pytest.raises(ProtocolError, match=f"{fields(message)[position - 1].name}|a map"):
                 taken([*values[:position], wrong, *values[position + 1 :]])
 
 
@@ -274,9 +309,9 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
     """Whether a value of the ones above is a good one for this field."""
     name = fields(kind)[position].name
     if value is True:
-        return name in ("local", "ok", "final")
+        return name in ("local", "ok", "final", "offline")
     if value is None:
-        return name in ("age", "retry_after", "status", "error", "crawl_delay", "text", "cookies", "cap")
+        return name in ("age", "retry_after", "status", "error", "crawl_delay", "text", "cookies", "cap", "ip")
     if value == 1.5:
         return name in ("age", "retry_after", "crawl_delay", "delay", "ttl", "heartbeat")
     if value == 2**64 - 1:
@@ -292,6 +327,7 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
             "attempts",
             "leased",
             "lendable",
+            "rss",
         )
         return name in (*u64, "charged", "held_bytes", "fetched")
     if isinstance(value, bytes):
@@ -333,18 +369,18 @@ def test_bytes_and_text_are_not_each_other() -> None:
         m.Denied(SESSION, 1, "x" * 4097, True),
         m.Answer(SESSION, (1,) * 65_537, ()),
         m.Answer(SESSION, (), ((1, "x" * 256),)),
-        replace(SAMPLES[11], host="x" * 256),
-        replace(SAMPLES[11], requests=(PLAIN,) * 4097),
-        replace(SAMPLES[11], requests=(PLAIN._replace(url="x" * 65_537),)),
-        replace(SAMPLES[11], requests=(PLAIN._replace(depth=65_536),)),
-        replace(SAMPLES[11], requests=(PLAIN._replace(depth=-1),)),
-        replace(SAMPLES[11], requests=(RICH._replace(form=FORM._replace(priority=1001)),)),
-        replace(SAMPLES[4], links=(GROUP,) * 65),
-        replace(SAMPLES[4], facts=FACTS._replace(title="x" * 513)),
-        replace(SAMPLES[4], facts=FACTS._replace(digest="x" * 256)),
-        replace(SAMPLES[4], facts=FACTS._replace(noindex=1)),
-        replace(SAMPLES[4], head=bytes((1 << 18) + 1)),
-        replace(SAMPLES[8], slots=bytes(1025)),
+        replace(SAMPLES[12], host="x" * 256),
+        replace(SAMPLES[12], requests=(PLAIN,) * 4097),
+        replace(SAMPLES[12], requests=(PLAIN._replace(url="x" * 65_537),)),
+        replace(SAMPLES[12], requests=(PLAIN._replace(depth=65_536),)),
+        replace(SAMPLES[12], requests=(PLAIN._replace(depth=-1),)),
+        replace(SAMPLES[12], requests=(RICH._replace(form=FORM._replace(priority=1001)),)),
+        replace(SAMPLES[5], links=(GROUP,) * 65),
+        replace(SAMPLES[5], facts=FACTS._replace(title="x" * 513)),
+        replace(SAMPLES[5], facts=FACTS._replace(digest="x" * 256)),
+        replace(SAMPLES[5], facts=FACTS._replace(noindex=1)),
+        replace(SAMPLES[5], head=bytes((1 << 18) + 1)),
+        replace(SAMPLES[9], slots=bytes(1025)),
         replace(SAMPLES[0], replaces=(SESSION,) * 65),
     ],
     ids=lambda message: type(message).__name__,
@@ -364,9 +400,9 @@ def test_a_header_that_does_not_begin_with_a_known_tag_is_refused(values: object
 
 def test_a_message_that_may_not_come_here_is_refused() -> None:
     with pytest.raises(ProtocolError, match="unexpected tag 35"):
-        decode([encode(SAMPLES[11])], m.FROM_WORKER)
+        decode([encode(SAMPLES[12])], m.FROM_WORKER)
     with pytest.raises(ProtocolError, match="unexpected tag 16"):
-        decode([encode(SAMPLES[4])], m.TO_WORKER)
+        decode([encode(SAMPLES[5])], m.TO_WORKER)
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -376,9 +412,9 @@ def test_a_message_of_another_number_of_frames_is_refused(count: int) -> None:
 
 
 def test_a_body_above_its_bound_is_refused() -> None:
-    assert decode([encode(SAMPLES[5]), bytes(MAX_BODY_BYTES)], ALL)[1] == bytes(MAX_BODY_BYTES)
+    assert decode([encode(SAMPLES[6]), bytes(MAX_BODY_BYTES)], ALL)[1] == bytes(MAX_BODY_BYTES)
     with pytest.raises(ProtocolError, match="body"):
-        decode([encode(SAMPLES[5]), bytes(MAX_BODY_BYTES + 1)], ALL)
+        decode([encode(SAMPLES[6]), bytes(MAX_BODY_BYTES + 1)], ALL)
 
 
 def test_a_header_above_its_bound_is_refused_unread() -> None:
@@ -393,9 +429,9 @@ def test_arrays_that_are_nested_too_deep_are_refused(depth: int) -> None:
 
 
 def test_an_error_names_the_field_and_is_short() -> None:
-    values = packed(SAMPLES[11])
+    values = packed(SAMPLES[12])
     values[10] = ["x" * 1_000_000]
-    with pytest.raises(ProtocolError, match=r"Lease\.requests: str, array of 8 expected") as told:
+    with pytest.raises(ProtocolError, match=r"Lease\.requests: str, array of 9 expected") as told:
         taken(values)
     assert len(str(told.value)) < 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from worker.parse import (
     srcset_urls,
     tree_is_safe,
 )
+from worker.text import MAX_TEXT
 
 both_ways = pytest.mark.parametrize("by_tree", [True, False], ids=["tree", "scan"])
 
@@ -84,6 +86,23 @@ both_ways = pytest.mark.parametrize("by_tree", [True, False], ids=["tree", "scan
         ("< a href=/x><a href=/y>", ["/y"]),
         ("</a href=/x></p title='>'><a href=/y>", ["/y"]),
         ("<svg><a href=/x><path/></a></svg><a href=/y>", ["/x", "/y"]),
+        ("<svg><a xlink:href=/x></a><a href=/y xlink:href=/z></a></svg><a name=q>", ["/x", "/y"]),
+        (
+            "<iframe srcdoc='<a href=/x?a&amp;amp;b>&lt;a href=/y&gt;' src=/z></iframe>",
+            ["/z", "/x?a&b", "/y"],
+        ),
+        ("<iframe srcdoc='<iframe srcdoc=\"<a href=/x>\" src=/y></iframe>'></iframe>", ["/y"]),
+        ("<form action=/x><input name=q><button formaction=/y></form><a ping=/z href=/w>", ["/w"]),
+        ("<blockquote cite=/x><img longdesc=/y><a data-href=/z><a onclick=\"location='/w'\">", []),
+        ("<link rel=Previous href=/x><link rel=amphtml href=/y><link rel=search href=/z>", ["/x"]),
+        (
+            "<a href=JavaScript:x()><a href='java\nscript:y()'>",
+            ["JavaScript:x()", "java\nscript:y()"],
+        ),  # refused
+        ("<a href=/x><a href=/X><a href='/x '>", ["/x", "/X", "/x "]),
+        ("<meta http-equiv=refresh content='0;url=&#x2f;x'><meta http-equiv=refresh content=5>", ["/x"]),
+        ("<meta name=refresh content='0;url=/x'><template><meta http-equiv=refresh content='0;url=/y'>", []),
+        ("<p><a href=/x><p><a href=/y></b></i><a href=/z", ["/x", "/y"]),
         ("<a href=/y><a href=/x", ["/y"]),
         ("<a href=/y><a href='/x>", ["/y"]),
         ("<a href=/y><", ["/y"]),
@@ -132,6 +151,25 @@ def test_the_first_base_with_an_href_is_the_base(by_tree: bool) -> None:
 
 @both_ways
 @pytest.mark.parametrize(
+    ("page", "base", "hrefs"),
+    [
+        ("<base href=''><base href=/b/><a href=x>", "", ["x"]),  # the first one counts, and means this page
+        ("<base href=/b/><a href=''>", "/b/", [""]),
+        ("<base href=/b/><a href>", "/b/", [""]),
+        ("<base href=/b/><a href='#top'>", "/b/", [""]),
+        ("<base href=''><a href='#top'>", "", []),
+        ("<a href=x><base href=b/>", "b/", ["x"]),  # wherever it stands
+        ("<body><p><base href=//cdn.test>", "//cdn.test", []),
+        ("<template><base href=/no/></template><!-- <base href=/no/> --><base href=/b/>", "/b/", []),
+    ],
+)
+def test_what_counts_as_base(page: str, base: str, hrefs: list[str], by_tree: bool) -> None:
+    parsed = parse_html(page.encode(), by_tree=by_tree)
+    assert (parsed.base_href, parsed.hrefs) == (base, hrefs)
+
+
+@both_ways
+@pytest.mark.parametrize(
     ("content", "noindex", "nofollow"),
     [
         ("<meta name=robots content=noindex>", True, False),
@@ -172,6 +210,72 @@ def test_what_a_page_loads_is_found_only_when_asked_for(by_tree: bool) -> None:
 
 
 @both_ways
+@pytest.mark.parametrize(
+    ("page", "resources"),
+    [
+        ("<p style='background: url(/a.png) no-repeat'>", ["/a.png"]),
+        ("<div style=\"background-image:url('/a.png'),url(&quot;/b.png&quot;)\">", ["/a.png", "/b.png"]),
+        ("<body background=/a.png><table><tr><td background=/b.png></table>", ["/a.png", "/b.png"]),
+        ("<template><p style='background:url(/a.png)'></template>", []),
+        ("<script>'<p style=\"background:url(/a.png)\">'</script><!-- <p style='x:url(/b)'> -->", []),
+        (
+            "<svg><image href=/a.png /><image xlink:href=/b.png /><use href='/c.svg#d'/></svg>",
+            ["/a.png", "/b.png", "/c.svg"],
+        ),
+        ("<link rel=preload as=image imagesrcset='/a.png 1x, /b.png 2x'>", ["/a.png", "/b.png"]),
+        ("<link rel='apple-touch-icon' href=/a.png><link rel=manifest href=/b.json>", ["/a.png", "/b.json"]),
+        (
+            "<picture><source srcset='/a.webp 1x,/b.webp 2x'><img src=/c.png></picture>",
+            ["/a.webp", "/b.webp", "/c.png"],
+        ),
+        ("<input type=' Image ' src=/a.png><input type=text src=/no.png>", ["/a.png"]),
+        ("<iframe srcdoc='<img src=/a.png>'></iframe>", ["/a.png"]),
+        ("<img src=' /a.png#x'><img src='#y'><img src=DATA:image/png;base64,xx>", ["/a.png"]),
+    ],
+)
+def test_every_kind_of_file_that_a_page_loads(page: str, resources: list[str], by_tree: bool) -> None:
+    assert parse_html(page.encode(), by_tree=by_tree).resources == []
+    assert sorted(parse_html(page.encode(), media=True, by_tree=by_tree).resources) == resources
+
+
+@both_ways
+def test_the_text_is_what_a_reader_came_for(by_tree: bool) -> None:
+    page = """<title>No</title><script>no()</script><style>no {}</style><nav>no <b>no</b></nav><h1>Yes</h1>
+        <p>one<br>two <b>three</b>&amp;<!-- no -->four</p><noscript>five</noscript><template>no</template>
+        <aside>no</aside><svg><title>no</title><text>no</text></svg><textarea>no</textarea><iframe>no</iframe>
+        <table><tr><td>six<td>seven</table> 5 &lt; 6 <footer>no <nav>no</nav> no</footer>eight"""
+    expected = "Yes one two three & four five six seven 5 < 6 eight"
+    parsed = parse_html(page.encode(), text=True, by_tree=by_tree)
+    assert parsed.text is not None
+    assert parsed.text.split() == expected.split()
+    assert parse_html(page.encode(), by_tree=by_tree).text is None
+
+
+@both_ways
+def test_asking_for_the_text_changes_nothing_else(by_tree: bool) -> None:
+    page = b"<title>t</title><nav><a href=/x></nav><base href=/b><svg><a href=/y></a></svg><img src=/i>"
+    with_text = parse_html(page, media=True, text=True, by_tree=by_tree)
+    assert with_text.text == ""
+    assert replace(with_text, text=None) == parse_html(page, media=True, by_tree=by_tree)
+
+
+@both_ways
+def test_a_page_without_a_body_has_no_text(by_tree: bool) -> None:
+    assert parse_html(b"<frameset><frame src=/x></frameset>", text=True, by_tree=by_tree).text == ""
+    assert parse_html(b"", text=True, by_tree=by_tree).text == ""
+
+
+def test_a_long_text_is_cut_off() -> None:
+    page = b"<p>word " * (MAX_PARSED // 8)
+    for by_tree in (True, False):
+        text = parse_html(
+            page[:6_000_000] if not by_tree else b"x " * MAX_TEXT, text=True, by_tree=by_tree
+        ).text
+        assert text is not None
+        assert len(text) <= MAX_TEXT
+
+
+@both_ways
 def test_elements_that_close_themselves_do_so_in_xhtml(by_tree: bool) -> None:
     page = b"<html><head><title/><script src='a>.js'/></head><body><a href=/x></a></body></html>"
     assert parse_html(page, markup="xhtml", by_tree=by_tree).hrefs == ["/x"]
@@ -203,10 +307,21 @@ def test_the_scanner_finds_what_stands_in_the_tree(pieces: list[str]) -> None:
     assert parse_html(page, by_tree=False) == parse_html(page, by_tree=True)
 
 
+@given(
+    st.lists(
+        st.sampled_from([*PIECES, "<nav>", "</nav>", "<svg>", "</svg>", "a&lt;b", "<iframe>", "</iframe>"]),
+        max_size=30,
+    )
+)
+def test_the_scanner_never_raises_for_the_text(pieces: list[str]) -> None:
+    text = parse_html("".join(pieces).encode(), by_tree=False, text=True).text
+    assert text is not None
+
+
 @both_ways
 @given(page=st.binary(max_size=500), media=st.booleans())
 def test_nothing_raises_for_any_bytes(by_tree: bool, page: bytes, media: bool) -> None:
-    parse_html(page, media=media, markup="xhtml", by_tree=by_tree)
+    parse_html(page, media=media, markup="xhtml", text=media, by_tree=by_tree)
 
 
 def ordinary(size: int) -> bytes:
@@ -238,6 +353,10 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "xhtml": lambda n: b"<script '" * (n // 9),
     "refresh": lambda n: b"<meta http-equiv=refresh content='0" + b" " * n + b"'>",
     "link": lambda n: b"<a href=/x>" * (n // 11),
+    "styles": lambda n: b"<p style='x:url(" * (n // 16),
+    "srcdoc": lambda n: b"<iframe srcdoc='" + b"<iframe srcdoc=" * (n // 15) + b"'>",
+    "srcdocs": lambda n: b"<iframe srcdoc='<a href=/x>'></iframe>" * (n // 38),
+    "navigation": lambda n: b"<nav>text" * (n // 9),
 }
 
 
@@ -247,7 +366,7 @@ def test_a_hostile_page_takes_time_linear_in_its_size(page: Callable[[int], byte
     for size in (60_000, 1_000_000):
         octets = page(size)
         start = time.process_time()
-        parse_html(octets, media=True, markup="xhtml")
+        parse_html(octets, media=True, markup="xhtml", text=True)
         assert time.process_time() - start < 4
 
 
@@ -267,6 +386,9 @@ def test_a_page_is_read_up_to_a_bound() -> None:
         ("application/pdf", b"<html>", None),
         ("text/xml", b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">', "xhtml"),
         ("application/xml", b"<rss/>", None),
+        ("application/xml", b'<?xml version="1.0"?><rss version="2.0">', "feed"),
+        ("text/xml", b"<feed xmlns='http://www.w3.org/2005/Atom'>", "feed"),
+        ("text/xml", b"<svg xmlns='http://www.w3.org/2000/svg'>", None),
         (None, b" \n<!doctype HTML><p>", "html"),
         (None, b"\xef\xbb\xbf<!-- x --><html >", "html"),
         (None, b'<?xml version="1.0"?><html>', "xhtml"),
@@ -278,6 +400,85 @@ def test_a_page_is_read_up_to_a_bound() -> None:
 )
 def test_what_is_parsed(media_type: str | None, body: bytes, markup: str | None) -> None:
     assert parseable(media_type, body) == markup
+
+
+@pytest.mark.parametrize(
+    ("media_type", "media", "text", "markup"),
+    [
+        ("text/css", False, True, None),
+        ("text/css", True, False, "css"),
+        ("text/plain", True, False, None),
+        ("text/plain", False, True, "text"),
+        ("application/rss+xml", False, False, "feed"),
+        ("application/json", True, True, None),
+    ],
+)
+def test_some_types_are_parsed_only_for_what_was_asked(
+    media_type: str, media: bool, text: bool, markup: str | None
+) -> None:
+    assert parseable(media_type, b"x", media=media, text=text) == markup
+
+
+def test_a_style_sheet_leads_to_what_it_loads() -> None:
+    parsed = parse_html(b"@import 'b.css'; p { background: url(c.png) }", markup="css", media=True)
+    assert (parsed.hrefs, parsed.resources) == ([], ["b.css", "c.png"])
+
+
+def test_plain_text_has_text_and_nothing_else() -> None:
+    parsed = parse_html("<a href=/x>né".encode(), markup="text", text=True)
+    assert (parsed.hrefs, parsed.title, parsed.text) == ([], None, "<a href=/x>né")
+
+
+RSS = """<?xml version="1.0"?><?xml-stylesheet href="/s.css" type="text/css"?>
+<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom" xml:base="http://a.test/b/"><channel>
+<title>News &amp; more</title><link>http://a.test/</link><atom:link href="/feed?page=2" rel="next"/>
+<atom:link href="/feed" rel="self"/>
+<!-- <link>http://a.test/no</link> --><image><title>Logo</title><link>http://a.test/</link></image>
+<item><title><![CDATA[One <b>]]></title><link><![CDATA[http://a.test/1?a&b]]></link><guid>http://a.test/no</guid>
+<description><![CDATA[<link>no</link> <a href="/no">]]></description><enclosure url="/1.mp3" type="audio/mpeg"/></item>
+<item><link> http://a.test/2?a=1&amp;b=2
+</link><media:title>no</media:title><comments>http://a.test/no</comments></item></channel></rss>"""
+
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title type="html">A &lt;b&gt;</title>
+<link href="/" /><link rel='self' href='/f'/><entry><title>x</title><link rel="alternate" href="/1#c"/>
+<link rel="enclosure" href="/1.ogg"/><link rel="replies" href="/no"/></entry></feed>"""
+
+
+def test_feeds_lead_to_their_entries() -> None:
+    rss = parse_html(RSS.encode(), markup="feed", media=True)
+    assert rss.hrefs == ["http://a.test/", "/feed?page=2", "http://a.test/1?a&b", "http://a.test/2?a=1&b=2"]
+    assert (rss.title, rss.base_href) == ("News & more", "http://a.test/b/")
+    assert rss.resources == ["/s.css", "/1.mp3"]
+    atom = parse_html(ATOM.encode(), markup="feed")
+    assert (atom.title, atom.hrefs, atom.resources) == ("A <b>", ["/", "/1"], [])
+
+
+@given(
+    st.lists(
+        st.sampled_from([*RSS.split("<"), "<", ">", "<![CDATA[", "]]>", "<!--", "-->", "<link>"]), max_size=30
+    )
+)
+def test_no_feed_makes_the_parser_raise(pieces: list[str]) -> None:
+    parse_html("".join(pieces).encode(), markup="feed", media=True)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<link>",
+        b"<link ",
+        b"<title><![CDATA[",
+        b"<!--",
+        b"<link x='",
+        b"<![CDATA[",
+        b"<feed xml:base=",
+        b"]",
+    ],
+)
+def test_a_hostile_feed_takes_time_linear_in_its_size(page: bytes) -> None:
+    start = time.process_time()
+    parse_html(page * (1_000_000 // len(page)), markup="feed", media=True)
+    assert time.process_time() - start < 4
 
 
 @pytest.mark.parametrize(
@@ -297,6 +498,13 @@ def test_what_is_parsed(media_type: str | None, body: bytes, markup: str | None)
         ("url=/x", None),
         ("x;url=/x", None),
         ("5x;url=/x", None),
+        ("0;url /x", "url /x"),
+        ("0;urlx", "urlx"),
+        ("0 ; \n URL\t=\n'/x'", "/x"),
+        ("0;url='/x\"y", '/x"y'),
+        ("0;;url=/x", ";url=/x"),
+        ("-1;url=/x", None),
+        ("", None),
     ],
 )
 def test_refresh(content: str, target: str | None) -> None:
@@ -338,6 +546,15 @@ def test_css() -> None:
     sheet = """@import url(a.css); @import 'b.css' screen; x { y: URL("c.png") , url( d.png ) }
         /* url(e.png) */ z { q: url(data:image/png;base64,xx) url(f.svg#g) url() }"""
     assert css_urls(sheet) == ["a.css", "b.css", "c.png", "d.png", "f.svg"]
+    assert css_urls("@import'a.css';@IMPORT\turl('b.css');p{x:url(/c;d=1.png)}") == [
+        "a.css",
+        "b.css",
+        "/c;d=1.png",
+    ]
+    assert css_urls(
+        r"url(a\ b\).png) url('\27 c\2f d') url(\0) url('e\
+f')"
+    ) == ["a b).png", "'c/d", "\ufffd", "ef"]
 
 
 @given(st.text())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from common import url as module
 from common.errors import BadURL
+from common.normalization import TRACKING, Normalizer
 from common.url import (
     SLOTS,
     CanonicalURL,
@@ -23,6 +24,7 @@ from common.url import (
     canonical,
     encode_query,
     fingerprint,
+    has_canonical_shape,
     host_key,
     path_and_query,
     request_key,
@@ -83,24 +85,26 @@ FRAGMENT_OR_LOGIN = "fragment, user name and password are no part of what is fet
 RESOLVE_DEVIATIONS = {18: FRAGMENT_OR_LOGIN, 25: ESCAPES, 26: ESCAPES, 30: NOT_HTTP, 36: FRAGMENT_OR_LOGIN}
 
 
-@needs_suites
-def test_the_web_platform_tests_hold_but_for_the_stated_deviations() -> None:
+NO_URL = "a failure"
+"""What the web-platform-tests expect of a text that is no URL; the reason is ours to choose."""
+
+
+def wpt_cases() -> list[tuple[str, str | None, str]]:
+    """(input, base, expected) of the web-platform-tests; what we drop by intent is left out of the expected:
+    fragment, login, empty query. What is not http(s) must be refused for its scheme."""
     cases: list[Any] = json.loads((SUITES / "wpt-urltestdata.json").read_text("utf-8"))
-    deviations = {}
+    found = []
     for case in cases:
         if isinstance(case, str):
             continue
-        got = outcome(case["input"], case.get("base"))
         if case.get("failure"):
-            right = not got.startswith("http")
+            expected = NO_URL
         elif case["protocol"] not in ("http:", "https:"):
-            right = got == "scheme"
+            expected = "scheme"
         else:
-            # What we drop by intent: fragment, login, empty query.
-            right = got == f"{case['protocol']}//{case['host']}{case['pathname']}{case['search']}"
-        if not right:
-            deviations[case["input"]] = got
-    assert deviations == {text: got for text, (got, _reason) in WPT_DEVIATIONS.items()}
+            expected = f"{case['protocol']}//{case['host']}{case['pathname']}{case['search']}"
+        found.append((case["input"], case.get("base"), expected))
+    return found
 
 
 def rows(name: str) -> list[tuple[int, str]]:
@@ -110,23 +114,42 @@ def rows(name: str) -> list[tuple[int, str]]:
     ]
 
 
+def normalized_cases() -> list[tuple[int, str, str]]:
+    """(line, input, expected) of crawler-commons' normalising."""
+    cells = [(number, next(csv.reader([line]))) for number, line in rows("weirdToNormalizedUrls.csv")]
+    return [(number, text, expected.strip()) for number, (text, expected) in cells]
+
+
+def resolve_cases() -> list[tuple[int, str, str | None, str]]:
+    """(line, input, base, expected) of crawler-commons' resolving."""
+    cells = [
+        (number, next(csv.reader([line], skipinitialspace=True))) for number, line in rows("url-resolve.csv")
+    ]
+    return [(number, text, base or None, expected) for number, (text, base, expected) in cells]
+
+
+@needs_suites
+def test_the_web_platform_tests_hold_but_for_the_stated_deviations() -> None:
+    deviations = {}
+    for text, base, expected in wpt_cases():
+        got = outcome(text, base)
+        right = not got.startswith("http") if expected == NO_URL else got == expected
+        if not right:
+            deviations[text] = got
+    assert deviations == {text: got for text, (got, _reason) in WPT_DEVIATIONS.items()}
+
+
 @needs_suites
 def test_crawler_commons_normalising_holds_but_for_the_stated_deviations() -> None:
-    deviations = set()
-    for number, line in rows("weirdToNormalizedUrls.csv"):
-        text, expected = next(csv.reader([line]))
-        if outcome(text) != expected.strip():
-            deviations.add(number)
+    deviations = {number for number, text, expected in normalized_cases() if outcome(text) != expected}
     assert deviations == set(NORMALIZED_DEVIATIONS)
 
 
 @needs_suites
 def test_crawler_commons_resolving_holds_but_for_the_stated_deviations() -> None:
-    deviations = set()
-    for number, line in rows("url-resolve.csv"):
-        text, base, expected = next(csv.reader([line], skipinitialspace=True))
-        if outcome(text, base or None) != expected:
-            deviations.add(number)
+    deviations = {
+        number for number, text, base, expected in resolve_cases() if outcome(text, base) != expected
+    }
     assert deviations == set(RESOLVE_DEVIATIONS)
 
 
@@ -417,3 +440,168 @@ def test_the_patterns_of_plain_urls_catch_the_common_ones() -> None:
     assert module._plain_relative("page-2.html?x=1")
     assert not module._plain_absolute("http://h.test:80/")
     assert not module._plain_absolute("http://h.test/%7E")
+
+
+# ------------------------------------------------------------------------------- normalising on request
+
+SORT = Normalizer(sort_query=True)
+TRACKERS = Normalizer(strip_tracking=("usual",))
+SESSIONS = Normalizer(strip_session_ids=True)
+WWW = Normalizer(strip_www=True)
+ALL = Normalizer(True, ("usual", "ref*"), True, True)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "url", "expected"),
+    [
+        (SORT, "http://h.test/a?c=1&a=2&b=3", "http://h.test/a?a=2&b=3&c=1"),
+        (SORT, "http://h.test/a?b=2&a=2&b=1", "http://h.test/a?a=2&b=2&b=1"),  # the order of one name's means
+        (SORT, "http://h.test/a?b&a", "http://h.test/a?a&b"),
+        (SORT, "http://h.test/b/a", "http://h.test/b/a"),
+        (TRACKERS, "http://h.test/?utm_source=x&utm_medium=y", "http://h.test/"),
+        (TRACKERS, "http://h.test/?id=1&UTM_Source=x&p=2&gclid=z", "http://h.test/?id=1&p=2"),
+        (TRACKERS, "http://h.test/?id=1&mc_eid=x&fbclid&msclkid=", "http://h.test/?id=1"),
+        (TRACKERS, "http://h.test/?utm=1&utmost=2&ref=3", "http://h.test/?utm=1&utmost=2&ref=3"),
+        (TRACKERS, "http://h.test/?x=1&&y=2", "http://h.test/?x=1&&y=2"),
+        (
+            Normalizer(strip_tracking=("ref", "X_*")),
+            "http://h.test/?ref=1&x_1=2&gclid=3",
+            "http://h.test/?gclid=3",
+        ),
+        (SESSIONS, "http://h.test/?PHPSESSID=1f3870be274f6c49b3e31a0c6728957f&a=1", "http://h.test/?a=1"),
+        (SESSIONS, "http://h.test/?ASPSESSIONIDQQGGQGDC=KDCLBMNA&CFID=1&CFTOKEN=2", "http://h.test/"),
+        (SESSIONS, "http://h.test/a;jsessionid=1A530637.node1/b;v=2?q=1", "http://h.test/a/b;v=2?q=1"),
+        (SESSIONS, "http://h.test/a.do;JSESSIONID=1A530637289A03B07199A44E8D531427", "http://h.test/a.do"),
+        (SESSIONS, "http://h.test/x/..;jsessionid=1/y", "http://h.test/y"),
+        (SESSIONS, "http://h.test/(S(lit3py55t21z5v55vlm25s55))/a.aspx", "http://h.test/a.aspx"),
+        (SESSIONS, "http://h.test/t?t=1&sid=1f3870be274f6c49b3e31a0c6728957f", "http://h.test/t?t=1"),
+        (
+            SESSIONS,
+            "http://h.test/t?sid=3&s=shoes&session_id=1204",
+            "http://h.test/t?sid=3&s=shoes&session_id=1204",
+        ),
+        (SESSIONS, "http://h.test/t?s=internationalization&sid=123456789012345678901234567890", None),
+        (SESSIONS, "http://h.test/?session=c56a4180-65aa-42ec-a945-5fd21dec0538", None),
+        (WWW, "http://www.h.test/a", "http://h.test/a"),
+        (WWW, "https://www.www.h.test:8443/", "https://h.test:8443/"),
+        (WWW, "http://www.com/", "http://www.com/"),
+        (WWW, "http://www.com./", "http://www.com./"),
+        (WWW, "http://www2.h.test/", "http://www2.h.test/"),
+        (ALL, "http://www.h.test/a;jsessionid=1?z=1&ref_src=x&b=2&utm_id=3", "http://h.test/a?b=2&z=1"),
+        # The stray `%` goes, so that the other escape is decoded now, and is a tracking parameter itself.
+        (TRACKERS, "http://h.test/?u%74m_a=1&utm_x=%zz&b=%7E", "http://h.test/?b=~"),
+    ],
+)
+def test_what_is_normalised_on_request(normalizer: Normalizer, url: str, expected: str | None) -> None:
+    one = canonical(url)
+    expected = one if expected is None else expected
+    assert normalizer.apply(one) == expected
+    assert canonical(url, normalizer=normalizer) == expected
+    assert [link for link, _ in LinkJoiner(7, normalizer=normalizer).join(PAGE, [url])] == [expected]
+
+
+def test_nothing_is_normalised_unless_asked_for() -> None:
+    url = canonical("http://www.h.test/a;jsessionid=1?utm_source=x&a=1&PHPSESSID=2")
+    assert not Normalizer()
+    assert Normalizer().apply(url) is url
+    assert all((SORT, TRACKERS, SESSIONS, WWW))
+    assert Normalizer(strip_tracking=("usual",)) == TRACKERS
+
+
+queries = st.lists(
+    st.sampled_from(
+        [
+            "utm_a=1",
+            "u%74m_b=%",
+            "%75tm_c",
+            "gclid",
+            "a=1",
+            "b",
+            "%7Ea=2",
+            "",
+            "=",
+            "?",
+            "x=%zz",
+            "sid=" + "a1" * 16,
+        ]
+        + ["PHPSESSID=1", "a=0", "%61", "%2561=1", "ASPSESSIONIDX=1", "&&", "%E9", "%c3"]
+    ),
+    max_size=5,
+).map("&".join)
+paths = st.lists(
+    st.sampled_from(
+        [
+            "/a",
+            "/",
+            "/..",
+            "/.",
+            ";jsessionid=1",
+            ";JSessionID=%",
+            ";v=1",
+            "/%2e",
+            "%2e",
+            "/(S(" + "a1" * 12 + "))",
+        ]
+        + ["/www.", "%", "%41", "/%c3", ";jsess"]
+    ),
+    max_size=6,
+).map("".join)
+normalizers = st.builds(
+    Normalizer,
+    st.booleans(),
+    st.sampled_from([(), ("usual",), ("a", "%*"), ("usual", "b*")]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(
+    normalizers,
+    st.sampled_from(["h.test", "www.h.test", "www.www.x.y:81", "www.com", "www.h."]),
+    paths,
+    queries,
+)
+@example(ALL, "www.h.test", "/x/..;jsessionid=1", "u%74m_a=1&utm_x=%zz&b=%7E")
+@example(SESSIONS, "h.test", "/(S(a1a1a1a1a1a1a1a1a1a1a1a1));jsessionid=1/a", "")
+def test_normalising_is_idempotent_and_its_result_is_canonical(
+    normalizer: Normalizer, host: str, path: str, query: str
+) -> None:
+    url = canonical(f"http://{host}/{path}?{query}")
+    once = normalizer.apply(url)
+    assert normalizer.apply(once) == once
+    assert canonical(once) == once
+    assert has_canonical_shape(once)
+    assert len(once) <= len(url)
+    assert canonical(url, normalizer=normalizer) == once
+
+
+@given(normalizers, st.lists(texts, max_size=6), bases)
+def test_the_joiner_normalises_what_canonical_normalises(
+    normalizer: Normalizer, hrefs: list[str], page: CanonicalURL
+) -> None:
+    plain = [link for link, _ in LinkJoiner(7).join(page, hrefs)]
+    expected = dict.fromkeys(normalizer.apply(link) for link in plain)
+    assert LinkJoiner(7, normalizer=normalizer).join(page, hrefs) == [
+        (link, fingerprint(link, 7)) for link in expected
+    ]
+
+
+def test_the_length_is_that_of_the_normalised_form() -> None:
+    url = "http://h.test/?a=1&utm_content=" + "x" * 3000
+    assert canonical(url, normalizer=TRACKERS) == "http://h.test/?a=1"
+    assert LinkJoiner(7, normalizer=TRACKERS).join(PAGE, [url])[0][0] == "http://h.test/?a=1"
+
+
+def test_a_redirect_that_normalising_would_undo_is_followed_as_it_is() -> None:
+    """Else a site that sends its apex to `www.` would be redirects to themselves and nothing more."""
+    apex, www = canonical("http://h.test/a"), canonical("http://www.h.test/a")
+    assert WWW.redirected(apex, www) == www
+    assert WWW.redirected(canonical("http://h.test/b"), www) == apex
+    assert (
+        SESSIONS.redirected(apex, canonical("http://h.test/a;jsessionid=1")) == "http://h.test/a;jsessionid=1"
+    )
+
+
+def test_the_usual_tracking_parameters_are_names_as_the_option_takes_them() -> None:
+    assert len(set(TRACKING)) == len(TRACKING)
+    assert all(name == name.lower() and "*" not in name[:-1] and len(name) > 2 for name in TRACKING)

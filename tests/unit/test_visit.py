@@ -7,7 +7,7 @@ import pytest
 from common.messages import Lease, LeaseId, Request, SessionId
 from common.outcome import Outcome
 from worker.robots import NO_RULES, Rules, parse
-from worker.visit import Fetch, FetchRobots, Refused, Visit, verdict_of
+from worker.visit import SELF_REDIRECTS, Fetch, FetchRobots, Refused, Visit, verdict_of
 
 SITE = "https://a.test"
 
@@ -19,11 +19,13 @@ def visit(
     verdicts: dict[str, Rules | Outcome] | None = None,
     obey: bool = True,
     now: float = 100.0,
+    jitter: float = 0.0,
+    lease_id: int = 5,
 ) -> Visit:
     requests = tuple(Request(page, 0, 0, 0, 0, "", None, None) for page in pages)
-    lease = Lease(SessionId(bytes(16)), 1, LeaseId(5), "a.test", delay, lanes, 1, (), None, requests)
+    lease = Lease(SessionId(bytes(16)), 1, LeaseId(lease_id), "a.test", delay, lanes, 1, (), None, requests)
     known = {SITE: NO_RULES} if verdicts is None else verdicts
-    return Visit(lease, shard=0, deadline=now + 30, verdicts=known, obey=obey, now=now)
+    return Visit(lease, shard=0, deadline=now + 30, verdicts=known, obey=obey, now=now, jitter=jitter)
 
 
 def pages(count: int) -> list[str]:
@@ -116,12 +118,61 @@ def test_a_draining_visit_begins_nothing() -> None:
     assert not there.done
 
 
+def test_jitter_adds_up_to_its_share_of_the_delay_and_never_takes_any_away() -> None:
+    waits = []
+    for lease_id in range(200):
+        there = visit(*pages(3), delay=10.0, jitter=0.2, lease_id=lease_id)
+        now = 100.0
+        for ordinal in range(2):
+            begun(there, now)
+            there.landed(ordinal, now)
+            [(_, at)] = begun(there, now)
+            waits.append(at - now)
+            there.not_sent(ordinal + 1, at)
+            now = at
+    assert 10.0 <= min(waits) < 10.1
+    assert 11.9 < max(waits) < 12.0
+    assert abs(sum(waits) / len(waits) - 11.0) < 0.1, "and evenly so"
+
+
+def test_without_a_delay_there_is_no_jitter() -> None:
+    there = visit(*pages(2), delay=0.0, jitter=1.0)
+    begun(there, 100.0)
+    there.landed(0, 100.0)
+    assert begun(there, 100.0) == [(1, 100.0)]
+
+
+def test_a_request_that_redirects_to_itself_is_the_next_one_but_not_for_ever() -> None:
+    there = visit(*pages(2))
+    now = 100.0
+    for _ in range(SELF_REDIRECTS):
+        assert begun(there, now) == [(0, now)]
+        there.landed(0, now)
+        assert there.fetch_again(0)
+        now += 1.0
+    begun(there, now)
+    there.landed(0, now)
+    assert not there.fetch_again(0)
+    assert there.unanswered == {0}
+    assert begun(there, now) == [(1, now + 1.0)]
+
+
+def test_what_is_broken_off_is_still_to_do_and_touched_the_host_until_now() -> None:
+    there = visit(*pages(4), lanes=2)
+    begun(there, 100.0)
+    there.cut_off(103.0)
+    assert list(there.todo) == [0, 1, 2, 3]
+    assert (there.resting, there.age(104.0)) == (True, 1.0)
+    there.cut_off(110.0)
+    assert there.age(110.0) == 7.0, "nothing was under way any more"
+
+
 # ------------------------------------------------------------------------------------------------------------- robots
 
 
 def test_no_page_before_its_robots_txt() -> None:
     there = visit(*pages(2), lanes=2, verdicts={})
-    assert there.next(100.0, 9) == [FetchRobots(5, SITE, 100.0, 1.0)]
+    assert there.next(100.0, 9) == [FetchRobots(5, 5, SITE, f"{SITE}/robots.txt", 0, 100.0)]
     assert there.next(100.0, 9) == []
     there.robots_landed(101.0)
     assert there.next(101.0, 9) == [], "the shard has not answered yet"
@@ -135,7 +186,7 @@ def test_an_authority_is_asked_for_when_nothing_else_is_in_flight() -> None:
     there = visit(f"{SITE}/1", "http://a.test/2", lanes=2)
     assert begun(there, 100.0) == [(0, 100.0)]
     there.landed(0, 101.0)
-    assert there.next(101.0, 9) == [FetchRobots(5, "http://a.test", 101.0, 1.0)]
+    assert there.next(101.0, 9) == [FetchRobots(5, 5, "http://a.test", "http://a.test/robots.txt", 0, 101.0)]
 
 
 def test_with_robots_ignored_nothing_is_asked() -> None:

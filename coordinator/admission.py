@@ -1,0 +1,252 @@
+"""Admission: what becomes a request, and of what kind. Outlinks, seeds, sitemaps, visits again.
+
+A URL that the scope, the depth or its own shape refuses is never admitted, and counted by rule. One that looks like a
+trap is admitted and ended at once as TRAP, so that its line says which guard did that. In a round of recrawling a URL
+that was fetched lately enough is left alone, and the others ask with what their last answer gave (ETag, Last-Modified).
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from common import messages as m
+from common.messages import Flag, Form, Request
+from common.outcome import Outcome
+from common.scope import Scope
+from common.url import CanonicalURL, HostKey, authority, has_canonical_shape, host_key, slot
+from common.wire import pack as pack_wire
+from coordinator.frontier import CHARGED
+from coordinator.hostqueue import Host
+from coordinator.ledger import Counts
+from coordinator.state import ShardState, session_id
+from coordinator.steps import Seeded, Seeds
+from coordinator.store.kv import Overlay
+from coordinator.store.rows import (
+    DoneRow,
+    is_done,
+    meta_row,
+    pack,
+    request_row,
+    trap_row,
+    unpack_request_row,
+)
+from coordinator.traps import refusal as trapped_by
+
+_GET = Form("GET", (), None, None, 0, 0, None)
+
+
+class Admission:
+    """Admits requests to one shard."""
+
+    def __init__(self, state: ShardState) -> None:
+        self._state = state
+        self.configure()
+
+    def configure(self) -> None:
+        """The configuration or the round is another one."""
+        state = self._state
+        form = m.HEAD if state.config.head else None
+        if state.round:
+            form = (form or _GET)._replace(round=state.round)
+        self.form = form
+        """What a request found as a plain link is beyond a GET of round 0."""
+
+    # ------------------------------------------------------------------------------------------------- what comes
+
+    def seeds(self, seeds: Seeds, now: float, wall: float) -> None:
+        """Requests from outside; they are in scope because they are seeds."""
+        self._state.closed = False
+        fresh = tuple(self.admit(self._of_round(request), now, wall) for request in seeds.requests)
+        self._state.after.append(Seeded(seeds.number, fresh))
+
+    def links(self, group: m.LinkGroup, parent: Request | None, now: float, wall: float) -> None:
+        """Outlinks of a page, the entries of a sitemap, or the target of a redirect."""
+        config, refused = self._state.config, self._state.ledger.counts.refused
+        hop = group.hops > 0
+        if config.max_depth is not None and group.depth > config.max_depth:
+            refused["depth"] += len(group.urls)
+            return
+        from_seed = parent is None or bool(parent.flags & Flag.SEED)
+        flags = int(Flag.SEED) if hop and group.flags & Flag.SEED and from_seed else 0
+        anywhere = hop and config.no_follow
+        for position, url in enumerate(group.urls):
+            if not has_canonical_shape(url):
+                refused["invalid"] += 1
+                continue
+            if flags and not anywhere:
+                self._extend_scope(url)
+            if not anywhere:
+                refusal = self._state.scope.refusal(CanonicalURL(url))
+                if refusal is not None:
+                    refused[refusal] += 1
+                    continue
+            form = None if group.forms is None else group.forms[position]
+            request = Request(
+                url,
+                group.depth,
+                group.hops,
+                0,
+                flags,
+                group.seed,
+                group.referrer,
+                self.form if form is None else form._replace(round=self._state.round),
+                None if group.lastmods is None else group.lastmods[position],
+            )
+            self.admit(request, now, wall)
+
+    def sitemaps(
+        self, urls: tuple[str, ...], place: str, example: Request | None, now: float, wall: float
+    ) -> None:
+        """What the robots.txt of `place` names; `example`: a request of that authority."""
+        if not self._state.config.sitemaps or self._state.config.no_follow or self._state.closed:
+            return
+        for url in urls:
+            if not has_canonical_shape(url):
+                self._state.ledger.counts.refused["invalid"] += 1
+                continue
+            form = Form(m.SITEMAP, (), None, None, self._state.round, 0, None)
+            given = "" if example is None else example.seed
+            self.admit(Request(url, 0, 0, 0, 0, given, f"{place}/robots.txt", form), now, wall)
+
+    # -------------------------------------------------------------------------------------------------- one request
+
+    def admit(self, request: Request, now: float, wall: float) -> bool:
+        """Admit a request; whether it is new."""
+        state = self._state
+        if state.closed:
+            raise AssertionError(f"{request.url} found while the shard is closed")
+        if is_sitemap(request):
+            # Before everything else, and no budget's business: it is no page.
+            request = request._replace(flags=request.flags | CHARGED)
+        if state.round:
+            again = self._as_known(request)
+            if again is None:
+                state.ledger.counts.refused["fresh"] += 1
+                return False
+            request = again
+        if not state.frontier.admit(request, now, wall):
+            return False
+        state.ledger.counts.admitted += 1
+        if state.config.guards and not is_sitemap(request) and not request.flags & Flag.SEED:
+            rule = trapped_by(
+                CanonicalURL(request.url), wall, _Counters(state.rows, host_key(CanonicalURL(request.url)))
+            )
+            if rule is not None:
+                self._set_aside(request, rule, now, wall)
+        return True
+
+    def _of_round(self, request: Request) -> Request:
+        number = self._state.round
+        if not number:
+            return request
+        return request._replace(form=(request.form or self.form or _GET)._replace(round=number))
+
+    def _set_aside(self, request: Request, rule: str, now: float, wall: float) -> None:
+        state = self._state
+        host = state.frontier.host(host_key(CanonicalURL(request.url)), now, wall)
+        if not state.frontier.withdraw(host, request, now):
+            return
+        host.finished += 1
+        state.ledger.end(
+            (host.slot, state.frontier.key_of(request.url, request.form)),
+            request,
+            Outcome.TRAP,
+            tries=(),
+            attempts=0,
+            wall=wall,
+            reason=rule,
+        )
+
+    # --------------------------------------------------------------------------------------------------- recrawls
+
+    def earlier(self, host: Host, request: Request) -> DoneRow | None:
+        """How the same request ended in the last round before its own that knew it."""
+        return self._earlier(host.slot, request)
+
+    def _earlier(self, number: int, request: Request) -> DoneRow | None:
+        if request.form is None:
+            return None
+        for before in range(request.form.round - 1, -1, -1):
+            form: Form | None = request.form._replace(round=before, headers=())
+            if form == _GET:
+                form = None
+            packed = self._state.rows.get(request_row(number, self._state.frontier.key_of(request.url, form)))
+            if packed is not None and is_done(packed):
+                row = unpack_request_row(packed)
+                return row if isinstance(row, DoneRow) else None
+        return None
+
+    def _as_known(self, request: Request) -> Request | None:
+        """The request with what a conditional one needs; None: it was fetched lately enough."""
+        earlier = self._earlier(slot(host_key(CanonicalURL(request.url))), request)
+        if earlier is None:
+            return request
+        facts, since = earlier.facts, self._state.fresh_since
+        if since is not None and facts.fetched_at is not None and facts.fetched_at > since:
+            return None
+        conditions = []
+        if earlier.warc is not None and facts.truncated is None and request.form is not None:
+            if facts.etag:
+                conditions.append(("If-None-Match", facts.etag))
+            if facts.last_modified:
+                conditions.append(("If-Modified-Since", facts.last_modified))
+        form = request.form
+        return request._replace(
+            form=None if form is None else form._replace(headers=(*form.headers, *conditions))
+        )
+
+    # ------------------------------------------------------------------------------------------------------- scope
+
+    def _extend_scope(self, url: str) -> None:
+        """A seed redirected: the host where it ends belongs to the crawl now, and that is said."""
+        grown = self._state.scope.with_seed(CanonicalURL(url))
+        if grown is self._state.scope:
+            return
+        self.set_scope(grown)
+        self._state.note("scope.grown", by=url)
+        self._state.say(f"a seed redirects to {authority(CanonicalURL(url))}: its host joins the scope")
+
+    def set_scope(self, scope: Scope) -> None:
+        """A new version of the scope: durable with the next commit, told to all workers then."""
+        state = self._state
+        state.scope = scope
+        state.rows.put(meta_row("scope"), pack(scope.version))
+        packed = pack_wire(scope.to_wire())
+        for session in state.fleet:
+            state.send_after(m.Rescope(session_id(session.id), packed, scope.version))
+
+
+class _Counters:
+    """The counters of one host's guards against traps, kept in its rows."""
+
+    __slots__ = ("_host", "_rows")
+
+    def __init__(self, rows: Overlay, host: HostKey) -> None:
+        self._rows = rows
+        self._host = host
+
+    def get(self, key: bytes, /) -> int:
+        packed = self._rows.get(trap_row(slot(self._host), self._host, key))
+        return 0 if packed is None else int.from_bytes(packed, "big")
+
+    def add(self, key: bytes, /) -> None:
+        row = trap_row(slot(self._host), self._host, key)
+        packed = self._rows.get(row)
+        self._rows.put(row, ((0 if packed is None else int.from_bytes(packed, "big")) + 1).to_bytes(4, "big"))
+
+
+def is_sitemap(request: Request) -> bool:
+    """Whether a request is for a sitemap: no line, no budget, and read for what it lists."""
+    return request.form is not None and request.form.method == m.SITEMAP
+
+
+def compare(counts: Counts, outcome: Outcome, digest: str | None, earlier: DoneRow | None) -> None:
+    """Count what a recrawl found: a page that is new, changed, unchanged or vanished since the round before."""
+    gave = outcome in (Outcome.OK, Outcome.NOT_MODIFIED)
+    had = earlier is not None and earlier.outcome in (Outcome.OK, Outcome.NOT_MODIFIED)
+    if gave and not had:
+        counts.again["new"] += 1
+    elif gave and earlier is not None:
+        same = outcome is Outcome.NOT_MODIFIED or digest == earlier.facts.digest
+        counts.again["unchanged" if same else "changed"] += 1
+    elif had and outcome is not Outcome.REDIRECT:
+        counts.again["vanished"] += 1

@@ -1,0 +1,385 @@
+"""Results: what workers report, and what follows from it. Pages, pieces, links of other shards' pages, robots.txt.
+
+A result counts only for a lease that is held and a request that is open in it (rule 11). Then the try is judged by
+policy.py: the request ends, or waits to be tried again; its host learns from it; its outlinks are admitted; and all of
+that is one commit. No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from common import messages as m
+from common.messages import Flag, Request
+from common.outcome import OUTCOMES, Outcome, State
+from common.url import CanonicalURL, has_canonical_shape, host_key, slot
+from coordinator import policy
+from coordinator.admission import Admission, compare, is_sitemap
+from coordinator.fleet import WorkerSession
+from coordinator.frontier import leads_on
+from coordinator.hostqueue import ELAPSED_KEPT, Host
+from coordinator.leases import OpenLease
+from coordinator.ledger import GAVE_A_PAGE
+from coordinator.lending import Lending
+from coordinator.neardup import NearDuplicates
+from coordinator.outputs import Chunk
+from coordinator.state import ShardState, piece_key
+from coordinator.steps import DropPieces, KeepPiece
+from coordinator.store.rows import RobotsRow, pack, robots_row, unpack
+
+NO_HTTPS = frozenset((Outcome.REFUSED, Outcome.TLS, Outcome.ROBOTS_UNREACHABLE))
+"""What the https address of a bare host may come to so that its http address is tried. Whoever could bring about one
+of them between us and the host could bring about the others, so TLS protects no less than a refusal."""
+
+ROBOTS_VERDICT = "robots"
+"""`reason` of a page that was not fetched because of what is known of its robots.txt; never tried again."""
+
+GOOD = ("rules", "allow")
+"""Verdicts by which pages of an authority may be fetched."""
+
+
+class Results:
+    """Takes the data messages of workers."""
+
+    def __init__(self, state: ShardState, admission: Admission, lending: Lending) -> None:
+        self._state = state
+        self._admission = admission
+        self._lending = lending
+        self._near: NearDuplicates | None = None
+        self.configure()
+
+    def configure(self) -> None:
+        """The configuration is another one."""
+        distance = self._state.config.near_duplicates
+        self._near = None if distance is None else NearDuplicates(self._state.rows, distance)
+
+    # ----------------------------------------------------------------------------------------------------- pages
+
+    def page(self, session: WorkerSession, page: m.Page, body: bytes, now: float, wall: float) -> str | None:
+        """Take a page; the code of the refusal, None: accepted (or accepted before)."""
+        state = self._state
+        if page.number in session.answers and session.answers[page.number] != "pieces":
+            return session.answers[page.number]
+        lease = state.leases.get(page.lease)
+        if lease is None or lease.session != session.id or page.ordinal >= len(lease.requests):
+            return "lease"
+        if page.ordinal not in lease.open:
+            return None
+        pieces: list[Chunk] = []
+        key = piece_key(page.session, page.lease, page.ordinal)
+        if page.pieces:
+            if not state.pieces.get(key, set()).issuperset(range(page.pieces)):
+                return "pieces"
+            pieces = [state.outputs.part(key, index) for index in range(page.pieces)]
+        state.pieces.pop(key, None)
+        lease.fetched(now, page.age)
+        state.leases.close(lease, page.ordinal)
+        session.lent_requests -= 1
+        host = state.frontier.host(lease.host, now, wall)
+        self._result(host, lease.requests[page.ordinal], page, body, pieces, now, wall)
+        if page.pieces:
+            state.after.append(DropPieces(key))
+        if not lease.open:
+            self._lending.end(lease, now, wall)
+        return None
+
+    def _result(
+        self,
+        host: Host,
+        request: Request,
+        page: m.Page,
+        body: bytes,
+        pieces: list[Chunk],
+        now: float,
+        wall: float,
+    ) -> None:
+        state, facts = self._state, page.facts
+        outcome = OUTCOMES[facts.outcome] if facts.outcome < len(OUTCOMES) else Outcome.PROTOCOL
+        state.ledger.counts.attempts += 1
+        tried = outcome.state is not State.EXCLUDED and facts.reason != ROBOTS_VERDICT
+        attempts = request.attempts + tried
+        decision = policy.STANDS
+        if tried:
+            decision = policy.decide(
+                outcome,
+                facts.status,
+                page.retry_after,
+                tries=attempts,
+                retries=state.config.retries,
+                failures=host.failures,
+            )
+        self._learn(host, page, decision, outcome, now)
+        page = self._near_duplicate(host, request, page)
+        for rule, count in page.refused:
+            state.ledger.counts.refused[rule] += count
+        for group in page.links:
+            self._admission.links(group, request, now, wall)
+        tries = state.frontier.tries_of(host, request)
+        if tried and (tries or outcome is not Outcome.OK):
+            tries = (*tries, (outcome.code, wall))
+        if self._falls_back(request, outcome):
+            self._fall_back(request, now, wall)
+        elif decision.retry_in is not None:
+            again = request._replace(attempts=attempts)
+            state.frontier.put_off(host, again, tries, wall + decision.retry_in, now)
+            return
+        if request.flags & Flag.LINKS_ONLY:
+            self._end_relink(host, request, outcome, body, now, wall)
+            return
+        found = state.frontier.depth_found(host, request)
+        self._end(host, request, outcome, page, body, pieces, tries, attempts, wall)
+        limit = state.config.max_depth
+        if limit is not None and found < request.depth and leads_on(outcome, found, limit):
+            state.frontier.relink(host, request._replace(depth=found), now)
+
+    def _end(
+        self,
+        host: Host,
+        request: Request,
+        outcome: Outcome,
+        page: m.Page,
+        body: bytes,
+        pieces: list[Chunk],
+        tries: tuple[tuple[int, float], ...],
+        attempts: int,
+        wall: float,
+    ) -> None:
+        state = self._state
+        host.finished += 1
+        state.frontier.touch(host)  # its row counts the ends that are committed with it, no fewer
+        if request.flags & Flag.SEED and outcome in GAVE_A_PAGE:
+            state.ledger.counts.seeds_ok += 1
+        earlier = self._admission.earlier(host, request) if state.round else None
+        if state.round and not is_sitemap(request):
+            compare(state.ledger.counts, outcome, page.facts.digest, earlier)
+        state.ledger.end(
+            (host.slot, state.frontier.key_of(request.url, request.form)),
+            request,
+            outcome,
+            tries=tries,
+            attempts=attempts,
+            wall=wall,
+            page=page,
+            pieces=pieces,
+            body=body,
+            earlier=earlier,
+            lines=not is_sitemap(request),
+        )
+        if outcome.code >= Outcome.TIMEOUT.code:
+            reason = page.facts.reason
+            state.note("request.failed", level="debug", url=request.url, outcome=outcome.value, reason=reason)
+
+    def _end_relink(
+        self, host: Host, request: Request, outcome: Outcome, body: bytes, now: float, wall: float
+    ) -> None:
+        """A visit for links is over: no second record, no line (rule 15). Found nearer still meanwhile: once more."""
+        state = self._state
+        found = state.frontier.depth_found(host, request)
+        state.frontier.relinked(host, request)
+        state.ledger.counts.relinked += 1
+        limit = state.config.max_depth
+        if limit is not None and found < request.depth and leads_on(outcome, found, limit):
+            state.frontier.relink(host, request._replace(depth=found), now)
+
+    def _learn(
+        self, host: Host, page: m.Page, decision: policy.Decision, outcome: Outcome, now: float
+    ) -> None:
+        """What a try says about its host."""
+        facts = page.facts
+        if facts.status is not None or decision.host_failed:
+            delay = self._state.config.for_host(host.key).delay
+            host.penalty = policy.penalty(host.penalty, outcome, facts.status, delay)
+        if decision.host_failed:
+            host.failures += 1
+            host.rest_until = max(host.rest_until, now + decision.host_wait)
+            self._state.frontier.touch(host)
+            if host.failures >= policy.HOST_FAILURES and host.doom is None:
+                host.doom = Outcome.HOST_UNREACHABLE.code
+                host.doom_reason = f"{host.failures} failures in a row, the last: {outcome.value}"
+                self._state.note("host.unreachable", level="warning", host=host.key, last=outcome.value)
+        elif facts.status is not None:
+            host.failures = 0
+        if facts.elapsed_ms is not None and facts.status is not None:
+            host.elapsed = (*host.elapsed, facts.elapsed_ms)[-ELAPSED_KEPT:]
+        self._lending.learn_address(host, facts.ip)
+        if page.cookies is not None and self._state.config.cookies:
+            host.cookies = page.cookies
+            self._state.frontier.touch(host)
+
+    def _near_duplicate(self, host: Host, request: Request, page: m.Page) -> m.Page:
+        """A page nearly equal to an earlier one of its host: told so, and its links are left."""
+        facts = page.facts
+        if self._near is None or facts.simhash is None or request.flags & Flag.LINKS_ONLY:
+            return page
+        like = self._near.seen(host.slot, host.key, facts.simhash, request.url)
+        if like is None:
+            return page
+        left = sum(len(group.urls) for group in page.links)
+        return replace(
+            page,
+            facts=facts._replace(reason="near_duplicate", error=f"nearly the same as {like}"[:4096]),
+            links=(),
+            refused=(*page.refused, ("near_duplicate", left))[:64] if left else page.refused,
+        )
+
+    def _falls_back(self, request: Request, outcome: Outcome) -> bool:
+        """Whether a bare host gave no https at all: refused, no TLS or no answer. (What a page did says less.)"""
+        return bool(request.flags & Flag.BARE) and request.url.startswith("https:") and outcome in NO_HTTPS
+
+    def _fall_back(self, request: Request, now: float, wall: float) -> None:
+        """A bare host refused https: its http address is the seed now."""
+        url = "http:" + request.url.removeprefix("https:")
+        self._admission.admit(request._replace(url=url, attempts=0, flags=int(Flag.SEED)), now, wall)
+
+    def piece(self, session: WorkerSession, piece: m.Piece, body: bytes) -> str | None:
+        """Keep a piece of a big body until its page comes."""
+        state = self._state
+        lease = state.leases.get(piece.lease)
+        if lease is None or lease.session != session.id:
+            return "lease"
+        if piece.ordinal not in lease.open:
+            return None
+        if len(body) != m.PIECE_BYTES or piece.index > state.config.max_bytes // m.PIECE_BYTES + 2:
+            return "piece"
+        key = piece_key(piece.session, piece.lease, piece.ordinal)
+        state.pieces.setdefault(key, set()).add(piece.index)
+        state.now.append(KeepPiece(key, piece.index, body))
+        return None
+
+    def links(self, links: m.Links, now: float, wall: float) -> str | None:
+        """Outlinks whose page is another shard's, or more than ride in a page."""
+        state = self._state
+        if state.closed:
+            return "closed"
+        for group in links.groups:
+            for url in group.urls:
+                if has_canonical_shape(url) and state.slots[slot(host_key(CanonicalURL(url)))] != state.index:
+                    return "slot"
+        for group in links.groups:
+            self._admission.links(group, None, now, wall)
+        return None
+
+    # ---------------------------------------------------------------------------------------------------- poison
+
+    def died(self, lease: OpenLease, ordinal: int, now: float, wall: float) -> None:
+        """A process died while it was parsing this request (rule 24): alone the next time, set aside at the third."""
+        state = self._state
+        if ordinal not in lease.open:
+            return
+        state.leases.close(lease, ordinal)
+        holder = state.fleet.get(lease.session)
+        if holder is not None:
+            holder.lent_requests -= 1
+        request = lease.requests[ordinal]
+        host = state.frontier.host(lease.host, now, wall)
+        tries = (*state.frontier.tries_of(host, request), (Outcome.POISON.code, wall))
+        deaths = sum(code == Outcome.POISON.code for code, _ in tries)
+        state.ledger.counts.attempts += 1
+        attempts = request.attempts + 1
+        state.note("request.suspect", level="warning", url=request.url, deaths=deaths)
+        if deaths < policy.POISON_DEATHS:
+            again = request._replace(flags=request.flags | Flag.ALONE, attempts=attempts)
+            state.frontier.put_off(host, again, tries, wall, now)
+            return
+        if request.flags & Flag.LINKS_ONLY:
+            state.frontier.relinked(host, request)
+            return
+        host.finished += 1
+        state.frontier.touch(host)
+        state.ledger.end(
+            (host.slot, state.frontier.key_of(request.url, request.form)),
+            request,
+            Outcome.POISON,
+            tries=tries,
+            attempts=attempts,
+            wall=wall,
+            reason="poison",
+            error=f"{deaths} worker processes died or hung while they read this page",
+            lines=not is_sitemap(request),
+        )
+
+    # ---------------------------------------------------------------------------------------------------- robots
+
+    def robots(
+        self, session: WorkerSession, robots: m.Robots, body: bytes, now: float, wall: float
+    ) -> str | None:
+        """Keep the robots.txt of an authority, or what its failure means (rule 19)."""
+        state = self._state
+        if robots.number in session.answers:
+            return session.answers[robots.number]
+        lease = state.leases.get(robots.lease)
+        if lease is None or lease.session != session.id:
+            return "lease"
+        lease.fetched(now, robots.age)
+        host = state.frontier.host(lease.host, now, wall)
+        self._lending.learn_address(host, robots.ip)
+        key = robots_row(host.slot, robots.authority)
+        packed = state.rows.get(key)
+        known = None if packed is None else RobotsRow(*unpack(packed))
+        if known is not None and known.lease == lease.id:
+            return None  # counted before a restart that forgot what was answered
+        row = self._robots_row(host, lease, robots, known, now, wall)
+        state.rows.put(key, pack(row))
+        if robots.authority not in host.authorities:
+            host.authorities = (*host.authorities, robots.authority)[-64:]
+        if row.verdict in GOOD:
+            host.crawl_delay = max(self._crawl_delay(host, place) for place in host.authorities)
+        state.frontier.touch(host)
+        if body:
+            state.ledger.store_records((body,), wall)
+        if robots.verdict in GOOD:
+            example = lease.requests[0] if lease.requests else None
+            self._admission.sitemaps(robots.sitemaps, robots.authority, example, now, wall)
+        state.note(
+            "robots.known",
+            level="debug",
+            authority=robots.authority,
+            verdict=row.verdict,
+            status=robots.status,
+        )
+        return None
+
+    def _robots_row(
+        self,
+        host: Host,
+        lease: OpenLease,
+        robots: m.Robots,
+        known: RobotsRow | None,
+        now: float,
+        wall: float,
+    ) -> RobotsRow:
+        """What is known of a robots.txt from now on."""
+        version = 1 if known is None else known.version + 1
+        if robots.verdict in GOOD:
+            text = robots.text if robots.verdict == "rules" else None
+            return RobotsRow(version, robots.verdict, text, wall, robots.crawl_delay, 0, lease.id)
+        tries = (known.tries if known is not None else 0) + 1
+        wait = self._robots_wait(robots.verdict, tries)
+        answered = robots.verdict == Outcome.ROBOTS_UNREACHABLE and robots.status is not None
+        if known is not None and known.verdict in GOOD and wall - known.fetched_wall <= policy.ROBOTS_STALE:
+            # Its server fails: the copy that there is serves on, and is asked for again later.
+            return known._replace(
+                tries=tries, lease=lease.id, again_wall=wall + (wait or policy.ROBOTS_WAITS[-1])
+            )
+        bare = bool(lease.open) and all(each.flags & Flag.BARE for each in lease.undone())
+        if bare and robots.verdict in NO_HTTPS and not answered:
+            wait = None  # so that their http address is tried next, not after a minute or an hour
+        verdict = robots.verdict
+        if wait is not None:
+            verdict = "retry"
+            host.rest_until = max(host.rest_until, now + wait)
+        return RobotsRow(version, verdict, None, wall, robots.crawl_delay, tries, lease.id)
+
+    def _crawl_delay(self, host: Host, place: str) -> float:
+        """What robots.txt of one of the host's authorities asks for; the host obeys the longest of them."""
+        packed = self._state.rows.get(robots_row(host.slot, place))
+        return 0.0 if packed is None else RobotsRow(*unpack(packed)).crawl_delay or 0.0
+
+    def _robots_wait(self, verdict: str, tries: int) -> float | None:
+        """Seconds until an unreachable robots.txt is tried again; None: that was the last try."""
+        if verdict == Outcome.ROBOTS_UNREACHABLE:
+            return policy.ROBOTS_WAITS[tries - 1] if tries <= len(policy.ROBOTS_WAITS) else None
+        rule = policy.RULES.get(Outcome(verdict)) if verdict in OUTCOMES else None
+        if rule is None or not rule.again or tries > self._state.config.retries:
+            return None
+        return float(policy.RETRY_DELAY * 3 ** (tries - 1))

@@ -1,0 +1,135 @@
+"""Servers that say byte for byte what a test wants, a fetcher to ask them, and what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trustme
+
+from common.outcome import Outcome
+from worker.fetcher import Exchange, Failure, Fetcher, FetcherSettings, NotSent
+from worker.resolver import Resolver
+
+SETTINGS = FetcherSettings(
+    user_agent="Shoal/1.0 (+mailto:crawl@a.test)",
+    headers=(("Accept", "*/*"),),
+    allow_private=("127.0.0.0/8", "::1"),
+    hosts={"a.test": ("127.0.0.1",), "b.test": ("127.0.0.1",)},
+)
+HASTY = replace(SETTINGS, silence=0.3, connect=0.3, total=5.0)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Server:
+    """A server on a free port. `connections`: how many it accepted; `asked`: request heads it received."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.connections = 0
+        self.asked: list[bytes] = []
+
+    def url(self, target: str = "/", host: str = "a.test", scheme: str = "http") -> str:
+        return f"{scheme}://{host}:{self.port}{target}"
+
+    async def head(self, reader: asyncio.StreamReader) -> bytes:
+        """The next request's head; raises IncompleteReadError at the connection's end."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head)
+        return head
+
+
+@asynccontextmanager
+async def serving(
+    answer: bytes | Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    tls: ssl.SSLContext | None = None,
+    close: bool = False,
+) -> AsyncIterator[Server]:
+    """Bytes: the answer to every request (`close`: and then the end). Else a coroutine per connection."""
+    server = Server()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            if not isinstance(answer, bytes):
+                await answer(server, reader, writer)
+            else:
+                while True:
+                    await server.head(reader)
+                    writer.write(answer)
+                    if close:
+                        break
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            tasks.discard(task)
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    server.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listener.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def fetching(
+    settings: FetcherSettings = SETTINGS, resolver: Resolver | None = None
+) -> AsyncIterator[Fetcher]:
+    fetcher = Fetcher(settings, resolver=resolver)
+    await fetcher.start()
+    try:
+        yield fetcher
+    finally:
+        await fetcher.close()
+
+
+async def get(fetcher: Fetcher, url: str, **options: object) -> Exchange | Failure | NotSent:
+    arguments: dict[str, object] = {"may_write": lambda: True, "max_bytes": 1 << 20} | options
+    return await fetcher.fetch(url, **arguments)  # type: ignore[arg-type]  # options are a test's, not a user's
+
+
+async def got(fetcher: Fetcher, url: str, **options: object) -> Exchange:
+    exchange = await get(fetcher, url, **options)
+    assert isinstance(exchange, Exchange), exchange
+    return exchange
+
+
+async def failed(fetcher: Fetcher, url: str, **options: object) -> tuple[Outcome, str, bool]:
+    failure = await get(fetcher, url, **options)
+    assert isinstance(failure, Failure), failure
+    assert failure.error
+    return failure.outcome, failure.reason, failure.written
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End the connection with RST instead of FIN."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+    writer.close()
+
+
+def certified(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
