@@ -74,7 +74,7 @@ def load(
     tuned: dict[str, Any] = {}
     for layer in reversed(layers):
         tuned |= layer.tuning
-    return _checked(CrawlConfig(**values, tuning=Tuning(**tuned)))
+    return checked(CrawlConfig(**values, tuning=Tuning(**tuned)))
 
 
 def kept(path: Path) -> CrawlConfig:
@@ -322,7 +322,7 @@ def _refuse_masked(name: str, value: object, where: str) -> None:
         raise UsageError(f"{where}: the password of the proxy is never kept on disk; give --proxy again")
 
 
-def _checked(config: CrawlConfig) -> CrawlConfig:
+def checked(config: CrawlConfig) -> CrawlConfig:
     """Refuse what is wrong only in combination, or deeper than its kind can see."""
     if not re.fullmatch(r"[A-Za-z_-]+", config.robots_token):
         raise UsageError(f"robots_token: {config.robots_token!r}: RFC 9309 allows letters, '-' and '_' only")

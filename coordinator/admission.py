@@ -8,6 +8,8 @@ No I/O, no clock.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from common import messages as m
 from common.messages import Flag, Form, Request
 from common.outcome import Outcome
@@ -22,7 +24,6 @@ from coordinator.steps import Seeded, Seeds
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
     DoneRow,
-    is_done,
     meta_row,
     pack,
     request_row,
@@ -32,6 +33,15 @@ from coordinator.store.rows import (
 from coordinator.traps import refusal as trapped_by
 
 _GET = Form("GET", (), None, None, 0, 0, None)
+
+
+class _Unknown(Enum):
+    """No earlier round knew the request. (None is the form of a plain GET.)"""
+
+    UNKNOWN = 0
+
+
+UNKNOWN = _Unknown.UNKNOWN
 
 
 class Admission:
@@ -54,9 +64,12 @@ class Admission:
 
     def seeds(self, seeds: Seeds, now: float, wall: float) -> None:
         """Requests from outside; they are in scope because they are seeds."""
-        self._state.closed = False
+        state = self._state
+        state.closed = False
         fresh = tuple(self.admit(self._of_round(request), now, wall) for request in seeds.requests)
-        self._state.after.append(Seeded(seeds.number, fresh))
+        if seeds.read_to is not None:
+            state.rows.put(meta_row("known"), pack((state.round, seeds.read_to)))
+        state.after.append(Seeded(seeds.number, fresh))
 
     def links(self, group: m.LinkGroup, parent: Request | None, now: float, wall: float) -> None:
         """Outlinks of a page, the entries of a sitemap, or the target of a redirect."""
@@ -117,16 +130,24 @@ class Admission:
         if is_sitemap(request):
             # Before everything else, and no budget's business: it is no page.
             request = request._replace(flags=request.flags | CHARGED)
+        known = False
         if state.round:
-            again = self._as_known(request)
-            if again is None:
-                state.ledger.counts.refused["fresh"] += 1
+            earlier = self._earlier(slot(host_key(CanonicalURL(request.url))), request)
+            if isinstance(earlier, Form | None):
+                # A budget held it back in that round; it still waits, and is fetched once, as of that round.
+                state.frontier.admit(request._replace(form=earlier), now, wall)
                 return False
-            request = again
+            if isinstance(earlier, DoneRow):
+                if self._is_fresh(earlier):
+                    state.ledger.counts.refused["fresh"] += 1
+                    return False
+                request = self._as_known(request, earlier)
+                known = earlier.outcome is not Outcome.TRAP
         if not state.frontier.admit(request, now, wall):
             return False
         state.ledger.counts.admitted += 1
-        if state.config.guards and not is_sitemap(request) and not request.flags & Flag.SEED:
+        # What was fetched in an earlier round is no trap: its shape would be counted once more with every round.
+        if state.config.guards and not known and not is_sitemap(request) and not request.flags & Flag.SEED:
             rule = trapped_by(
                 CanonicalURL(request.url), wall, _Counters(state.rows, host_key(CanonicalURL(request.url)))
             )
@@ -160,31 +181,32 @@ class Admission:
 
     def earlier(self, host: Host, request: Request) -> DoneRow | None:
         """How the same request ended in the last round before its own that knew it."""
-        return self._earlier(host.slot, request)
+        found = self._earlier(host.slot, request)
+        return found if isinstance(found, DoneRow) else None
 
-    def _earlier(self, number: int, request: Request) -> DoneRow | None:
+    def _earlier(self, number: int, request: Request) -> DoneRow | Form | _Unknown | None:
+        """The last round before its own that knew the request: how it ended there, or its form if it is open still."""
         if request.form is None:
-            return None
+            return UNKNOWN
         for before in range(request.form.round - 1, -1, -1):
             form: Form | None = request.form._replace(round=before, headers=())
             if form == _GET:
                 form = None
             packed = self._state.rows.get(request_row(number, self._state.frontier.key_of(request.url, form)))
-            if packed is not None and is_done(packed):
+            if packed is not None:
                 row = unpack_request_row(packed)
-                return row if isinstance(row, DoneRow) else None
-        return None
+                return row if isinstance(row, DoneRow) else form
+        return UNKNOWN
 
-    def _as_known(self, request: Request) -> Request | None:
-        """The request with what a conditional one needs; None: it was fetched lately enough."""
-        earlier = self._earlier(slot(host_key(CanonicalURL(request.url))), request)
-        if earlier is None:
-            return request
-        facts, since = earlier.facts, self._state.fresh_since
-        if since is not None and facts.fetched_at is not None and facts.fetched_at > since:
-            return None
-        conditions = []
-        if earlier.warc is not None and facts.truncated is None and request.form is not None:
+    def _is_fresh(self, earlier: DoneRow) -> bool:
+        """Whether it was fetched lately enough not to be fetched again."""
+        since, fetched_at = self._state.fresh_since, earlier.facts.fetched_at
+        return since is not None and fetched_at is not None and fetched_at > since
+
+    def _as_known(self, request: Request, earlier: DoneRow) -> Request:
+        """The request with what a conditional one needs."""
+        facts, conditions = earlier.facts, []
+        if earlier.warc is not None and facts.truncated is None:
             if facts.etag:
                 conditions.append(("If-None-Match", facts.etag))
             if facts.last_modified:
@@ -239,14 +261,19 @@ def is_sitemap(request: Request) -> bool:
     return request.form is not None and request.form.method == m.SITEMAP
 
 
-def compare(counts: Counts, outcome: Outcome, digest: str | None, earlier: DoneRow | None) -> None:
-    """Count what a recrawl found: a page that is new, changed, unchanged or vanished since the round before."""
+def compare(
+    counts: Counts, outcome: Outcome, digest: str | None, earlier: DoneRow | None, *, by: int = 1
+) -> None:
+    """Count what a recrawl found: a page that is new, changed, unchanged or vanished since the round before.
+
+    `by` -1 takes it back.
+    """
     gave = outcome in (Outcome.OK, Outcome.NOT_MODIFIED)
     had = earlier is not None and earlier.outcome in (Outcome.OK, Outcome.NOT_MODIFIED)
     if gave and not had:
-        counts.again["new"] += 1
+        counts.again["new"] += by
     elif gave and earlier is not None:
         same = outcome is Outcome.NOT_MODIFIED or digest == earlier.facts.digest
-        counts.again["unchanged" if same else "changed"] += 1
+        counts.again["unchanged" if same else "changed"] += by
     elif had and outcome is not Outcome.REDIRECT:
-        counts.again["vanished"] += 1
+        counts.again["vanished"] += by

@@ -282,8 +282,8 @@ class Frontier:
         return True
 
     def reopen(self, host: Host, request: Request, now: float) -> None:
-        """A request that had ended is queued again, before what was never lent (`coord retry`)."""
-        request = request._replace(flags=request.flags | CHARGED, attempts=0)
+        """A request that had ended is queued again (`coord retry`): before what was never lent, if it was lent."""
+        request = request._replace(attempts=0)
         place = self._place(request)
         self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, ())))
         self._enqueue(host, place, request)

@@ -25,7 +25,7 @@ from common.messages import LeaseId, Phase, Request, SessionId, lease_epoch
 from common.outcome import Outcome
 from common.scope import Scope
 from common.wire import pack as pack_wire
-from coordinator.admission import Admission
+from coordinator.admission import Admission, compare, is_sitemap
 from coordinator.explain import explain, still_lent
 from coordinator.fleet import Fleet, WorkerSession
 from coordinator.frontier import Frontier
@@ -564,15 +564,13 @@ class Shard:
         self._config_packed = pack_wire(config.to_wire())
         self._admission.configure()
         self._results.configure()
-        for host in list(state.frontier.hosts.values()):
-            self._apply_policy(host, now)
+        changed = {host.key: host for host in state.frontier.hosts.values() if self._apply_policy(host, now)}
         ended: dict[bytes, list[LeaseId]] = {}
         recalled: dict[bytes, list[LeaseId]] = {}
         for lease in list(state.leases):
             policy = config.for_host(lease.host)
             if policy.blocked:
                 ended.setdefault(lease.session, []).append(lease.id)
-                self._apply_policy(state.frontier.host(lease.host, now, wall), now)
                 self._lending.end(lease, now, wall, due=now + lease.delay)
             elif policy != before.for_host(lease.host):
                 lease.recalled = True
@@ -587,15 +585,17 @@ class Shard:
                     recalled=tuple(recalled.get(session.id, ())),
                 )
             )
-        for host in list(state.frontier.hosts.values()):
-            if host.doom == Outcome.OPERATOR.code and (host.queued or host.waiting):
-                state.frontier.settle(host, now, wall)
+        for host in changed.values():
+            state.frontier.settle(host, now, wall)
 
-    def _apply_policy(self, host: Host, now: float) -> None:
+    def _apply_policy(self, host: Host, now: float) -> bool:
+        """Give a host in memory the terms in force; whether they are others than it had."""
         policy = self._state.config.for_host(host.key)
+        before = host.per_host, host.doom
         if policy.per_host != host.per_host:
             host.set_lanes(policy.per_host, now)
         self.frontier.block(host, policy.blocked)
+        return before != (host.per_host, host.doom)
 
     def _retry(self, retry: Retry, now: float, wall: float) -> None:
         """Ended requests are queued again, with all their tries before them; their lines count no more."""
@@ -610,11 +610,14 @@ class Shard:
                 continue
             state.ledger.reopen(row)
             host = state.frontier.host_of(row.request.url, now, wall)
+            if state.round and not is_sitemap(row.request):
+                earlier = self._admission.earlier(host, row.request)
+                compare(state.ledger.counts, row.outcome, row.facts.digest, earlier, by=-1)
             host.finished -= 1
             host.failures = 0
             if host.doom is not None and host.doom != Outcome.OPERATOR.code:
                 host.doom, host.doom_reason = None, None
-            state.frontier.reopen(host, row.request, now)
+            state.frontier.reopen(host, row.request._replace(depth=row.depth), now)
         state.after.append(Seeded(retry.number, tuple(opened)))
 
     def _new_round(self, number: int, since: float | None) -> None:

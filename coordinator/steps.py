@@ -28,10 +28,15 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """Requests from outside, each with the entry that it gives the scope (None: none). Answered by Seeded."""
+    """Requests from outside, each with the entry that it gives the scope (None: none). Answered by Seeded.
+
+    `read_to`: they are known URLs that a recrawl visits again, and this is the key from which their rows are still to
+    be read; remembered in the same commit. None: they are none.
+    """
 
     number: int
     requests: tuple[Request, ...]
+    read_to: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

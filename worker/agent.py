@@ -449,7 +449,8 @@ class Agent:
         self._report(visit, ordinal, report, now)
 
     def _report(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
-        own, foreign = report.links, {}
+        own: outlinks.Groups = report.links
+        foreign: dict[int, list[LinkGroup]] = {}
         if len(self._links) > 1:
             own, foreign = outlinks.by_owner(own, self._slots, visit.shard)
         if not foreign and not outlinks.is_large(own):
@@ -503,7 +504,6 @@ class Agent:
             self._follow(visit, chase, now)
             return
         if chase is not None:
-            chase.keep(done.record)
             done = chase.came_to(done)
             self._chases.forget(done.lease)
         self._tell_robots(visit, done, now)

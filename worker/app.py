@@ -100,6 +100,7 @@ class WorkerProcess:
         """One thread: one big sitemap in memory at a time."""
         self._probe = NetworkProbe()
         self._probing: asyncio.Task[None] | None = None
+        self._network_worked = True
         self._pages: PageMaker | None = None
         self._config: CrawlConfig | None = None
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
@@ -290,6 +291,9 @@ class WorkerProcess:
     async def _look_at_network(self) -> None:
         works = await self._probe.works()
         log.info("network.probed", works=works)
+        if works and not self._network_worked:
+            self._fetchers.renew()
+        self._network_worked = works
         self._handle(core.Probed(works))
 
 

@@ -25,14 +25,21 @@ class Fetchers:
 
     def use_from_now(self, settings: FetcherSettings) -> bool:
         """What begins from now on is fetched so; whether that is any different."""
-        before = self._current
-        if before is not None:
-            if before.settings == settings:
-                return False
-            if not self._using[before]:
-                self._done.append(before)
-        self._current = Fetcher(settings)
+        if self._current is not None and self._current.settings == settings:
+            return False
+        self._put_in_use(Fetcher(settings))
         return True
+
+    def renew(self) -> None:
+        """The network was gone and is back: names that could not be looked up, and connections of before, are
+        forgotten."""
+        if self._current is not None:
+            self._put_in_use(Fetcher(self._current.settings))
+
+    def _put_in_use(self, fetcher: Fetcher) -> None:
+        before, self._current = self._current, fetcher
+        if before is not None and not self._using[before]:
+            self._done.append(before)
 
     @asynccontextmanager
     async def fetcher(self) -> AsyncIterator[Fetcher]:

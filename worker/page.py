@@ -38,6 +38,9 @@ from worker.steps import Report
 MAX_HOPS = 10
 """Redirects one after another; the next one is TOO_MANY_REDIRECTS."""
 
+MAX_DEPTH = 65_535
+"""As deep as a message can say; what is deeper counts as that."""
+
 JOINER_ENTRIES = 65_536
 """Joined hrefs remembered, about 0.5 KB each."""
 
@@ -120,7 +123,7 @@ class PageMaker:
         links: tuple[LinkGroup, ...] = ()
         fingerprints: tuple[bytes, ...] = ()
         refused: dict[str, int] = {}
-        depth, target = request.depth + 1, None
+        depth, target = min(request.depth + 1, MAX_DEPTH), None
         noindex = nofollow = again = False
         if page.parsed is not None:
             noindex, nofollow = self._directives(page.parsed, came)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROWS: Final = 122_880
 """What DuckDB takes for one unit of work."""
-BYTES: Final = 32 << 20
+BYTES: Final = 16 << 20
 
 _SURROGATE: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 """Half a character, as our lines escape it; Arrow refuses it. A whole one never stands so: we write UTF-8."""

@@ -30,6 +30,9 @@ _MOST_PARTS: Final = 9_000
 """S3 takes 10,000."""
 _PARTS_AT_ONCE: Final = 4
 
+_ROLE_SERVICE: Final = "169.254.169.254"
+"""Where a machine of Amazon's asks for its role; obstore does where no key is given."""
+
 
 class Target(Protocol):
     """A place for an export."""
@@ -215,4 +218,9 @@ def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _in_short(error: Exception) -> str:
     """The first line of what the library says; more follows, for its own makers."""
-    return str(error).partition("\n")[0].strip().rstrip(":")[:300]
+    said = str(error).partition("\n")[0].strip().rstrip(":")[:300]
+    if _ROLE_SERVICE in said:
+        return (
+            "no key: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and AWS_ENDPOINT_URL if it is not Amazon's"
+        )
+    return said

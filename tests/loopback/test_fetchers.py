@@ -76,6 +76,18 @@ async def test_the_same_settings_keep_the_same_connections(site: Site) -> None:
     await fetchers.close()
 
 
+async def test_after_the_network_was_gone_connections_are_made_anew(site: Site) -> None:
+    site.answer("a.test", "/", html("x"))
+    fetchers = Fetchers()
+    fetchers.use_from_now(SETTINGS)
+    await fetch(fetchers, site.url("a.test"))
+    fetchers.renew()
+    await fetch(fetchers, site.url("a.test"))
+    assert len({hit.client_port for hit in site.log}) == 2
+    assert not fetchers.use_from_now(replace(SETTINGS))
+    await fetchers.close()
+
+
 async def test_held_bytes_are_those_of_old_and_new(site: Site) -> None:
     site.answer("a.test", "/", Answer(200, {}, b"x" * 1000))
     fetchers = Fetchers()

@@ -73,11 +73,12 @@ class Checks:
         site = self._cluster.web.site(exchange.url)
         if not self._cluster.config.obey_robots or exchange.is_robots:
             return
-        if site.robots_arrivals <= site.robots_failures:
+        rules = self._cluster.web.rules(exchange.url)
+        if site.robots_arrivals == 0 or rules.robots_arrivals <= rules.robots_failures:
             raise Broken(
                 "robots.txt is obeyed", f"{exchange.url} before its robots.txt", self.about(exchange.url)
             )
-        if site.robots is not None and DENIED in exchange.url:
+        if rules.robots is not None and DENIED in exchange.url:
             raise Broken("robots.txt is obeyed", f"{exchange.url} is denied", self.about(exchange.url))
 
     def _delay(self, earlier: Exchange, later: Exchange) -> float:
@@ -85,7 +86,7 @@ class Checks:
         if self._cluster.config.obey_robots and not earlier.is_robots and not later.is_robots:
             site = self._cluster.web.site(later.url)
             if earlier.url.startswith(site.authority + "/"):
-                delay = max(delay, site.crawl_delay)
+                delay = max(delay, self._cluster.web.rules(later.url).crawl_delay)
         return delay
 
     # --------------------------------------------------------------------------------------- memory within bounds

@@ -18,6 +18,9 @@ from common.url import CanonicalURL, authority, host_key
 DENIED = "/private/"
 """What every robots.txt with rules forbids."""
 
+FOR_EVER = 1000
+"""More redirects to itself than anybody follows."""
+
 UNWANTED = "unwanted"
 """What the crawl's --deny names."""
 
@@ -35,6 +38,8 @@ class Page:
     """So many fetches fail before it answers."""
     failure: Outcome = Outcome.TIMEOUT
     """How they fail; SERVER_ERROR is an answer with status 500."""
+    selfs: int = 0
+    """So many fetches after those are redirected to the page itself, as by a site that sets a cookie first."""
     size: int = 100
     content: str = ""
     """Pages with the same content have the same digest."""
@@ -57,6 +62,8 @@ class Site:
     """Every connection fails like this."""
     robots: bytes | None = None
     """Its robots.txt; None: 404."""
+    robots_target: CanonicalURL | None = None
+    """Where its robots.txt is redirected to: that of another site, whose answer counts."""
     robots_failures: int = 0
     """So many fetches of robots.txt are answered 503."""
     crawl_delay: float = 0.0
@@ -100,6 +107,11 @@ class Web:
         """The site of a URL, which may be one that is not there."""
         return self.sites.setdefault(authority(CanonicalURL(url)), Site(authority(CanonicalURL(url))))
 
+    def rules(self, url: str) -> Site:
+        """The site whose robots.txt counts for a URL, at the end of its redirects."""
+        site = self.site(url)
+        return site if site.robots_target is None else self.rules(site.robots_target)
+
     def page(self, url: str) -> Page:
         """The page at a URL; a 404 if there is none."""
         return self.pages.get(url) or Page(CanonicalURL(url), 404)
@@ -126,12 +138,14 @@ class Web:
             url, depth = open_.popleft()
             if url in states:
                 continue
-            site, page = self.site(url), self.page(url)
+            site, page, rules = self.site(url), self.page(url), self.rules(url)
             found: list[CanonicalURL] = []
-            if site.dead is not None or (obey and site.robots_failures >= 5):
+            if site.dead is not None or (obey and (rules.dead is not None or rules.robots_failures >= 5)):
                 states[url] = State.FAILED
-            elif obey and site.robots is not None and DENIED in url:
+            elif obey and rules.robots is not None and DENIED in url:
                 states[url] = State.EXCLUDED
+            elif page.selfs >= FOR_EVER:
+                states[url] = State.FAILED
             else:
                 states[url] = State.FETCHED
                 if page.target is not None:
@@ -181,6 +195,8 @@ def make_web(
             dead = random.choice((Outcome.REFUSED, Outcome.DNS))
             for place in places[name]:
                 web.site(place + "/").dead = dead
+    for place in list(web.sites):
+        _redirect_robots(random, web, web.sites[place])
     seeds = tuple(random.sample(urls, min(len(urls), random.randint(1, 4))))
     return web, seeds
 
@@ -208,6 +224,8 @@ def _page(
             name = host_key(url)
             page.failures = min(page.failures, troubles[name])
             troubles[name] -= page.failures
+    if random.random() < 0.08:
+        page.selfs = random.choice((1, 2, 5, 5, FOR_EVER))
     if random.random() < 0.2:
         page.content = f"the same everywhere {random.randint(0, 2)}"
     page.size = random.choice((10, 300, 1500))
@@ -226,3 +244,18 @@ def _furnish(random: Random, site: Site) -> None:
             site.robots += f"Crawl-delay: {site.crawl_delay}\n".encode()
     if kind > 0.9:
         site.robots_failures = random.choice((1, 2, 3))
+
+
+def _redirect_robots(random: Random, web: Web, site: Site) -> None:
+    """Let the robots.txt of some sites be that of another one; at most five redirects lead there, and none back."""
+    if random.random() >= 0.15:
+        return
+    other = random.choice(list(web.sites.values()))
+    hops, at = 0, other
+    while at.robots_target is not None:
+        hops, at = hops + 1, web.site(at.robots_target)
+    leads_here = any(
+        each.robots_target is not None and web.site(each.robots_target) is site for each in web.sites.values()
+    )
+    if at is not site and hops < 3 and not leads_here:
+        site.robots_target = CanonicalURL(f"{other.authority}/robots.txt")

@@ -1,13 +1,13 @@
 """A worker machine: the real agent in a process that fetches from the simulated web, crashes, freezes and returns.
 
-Its shell stands in for worker/app.py and keeps what that promises: it waits until `at`, connects, asks `may_write`
+The machine may lose its way to all sites, and keep that to the shards. Its shell stands in for worker/app.py and keeps what that promises: it waits until `at`, connects, asks `may_write`
 just before the request is written, breaks off what the agent aborts, and tells when a fetch let go of its host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common import messages as m
@@ -16,7 +16,7 @@ from common.config import CrawlConfig
 from common.messages import Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
-from common.url import fingerprint
+from common.url import CanonicalURL, fingerprint
 from tests.simulation.web import DENIED, Exchange, Page
 from tests.simulation.world import Plan
 from worker import steps as core
@@ -155,7 +155,7 @@ class Process:
                 self._cluster.to_shard(self, shard, message, body)
             case Fetch() | FetchRobots():
                 task = Task(instruction)
-                self._tasks.setdefault(instruction.lease, []).append(task)
+                self._tasks.setdefault(_under(instruction), []).append(task)
                 task.plan = self._later(instruction.at - self.clock(), lambda: self._connect(task))
             case core.Abort(lease):
                 self._world.tell(self.name, "aborts", m.lease_name(m.LeaseId(lease)))
@@ -168,6 +168,8 @@ class Process:
                 self.config, self._scope, self._seed = config, scope, seed
             case core.Rescoped(scope):
                 self._scope = scope
+            case core.Probe():
+                self._later(self._world.random.choice((0.1, 5.0)), self._probed)
             case core.Exit(finished, reason):
                 self._world.tell(self.name, "exits", f"finished={finished} {reason or ''}")
                 self.die()
@@ -186,8 +188,13 @@ class Process:
             exchange.over = self._world.now
             self._world.tell("web", "is left", exchange.url)
 
+    def _probed(self) -> None:
+        works = not self.machine.offline
+        self._world.tell(self.name, "probes", f"works={works}")
+        self._handle(core.Probed(works))
+
     def _settle(self, task: Task) -> None:
-        tasks = self._tasks.get(task.step.lease, [])
+        tasks = self._tasks.get(_under(task.step), [])
         if task in tasks:
             tasks.remove(task)
 
@@ -202,11 +209,20 @@ class Process:
         if task.gone:
             return
         step, now = task.step, self.clock()
-        if not self._cluster.parts.may_write(self.agent, step.lease, now):
+        if not self._cluster.parts.may_write(self.agent, _under(step), now):
             self._settle(task)
             self._not_sent(step, now)
             return
         random = self._world.random
+        if self.machine.offline:
+            self._settle(task)
+            self._world.tell(self.name, "reaches", "nobody")
+            if isinstance(step, FetchRobots):
+                self._robots_done(step, Outcome.DNS.value, None, None, network=self.machine.marks_failures)
+            else:
+                report = replace(failed(Outcome.TIMEOUT), network=self.machine.marks_failures)
+                self._handle(core.Fetched(step.lease, step.ordinal, report, now))
+            return
         if isinstance(step, FetchRobots):
             self._write_robots(task, step)
             return
@@ -221,18 +237,20 @@ class Process:
             seconds += random.uniform(0.0, 15.0)
         page.arrivals += 1
         fails = page.arrivals <= page.failures
+        again = not fails and page.arrivals <= page.failures + page.selfs
         task.exchange = self._arrive(task, url, is_robots=False)
 
         def over() -> None:
-            self._sent(task, lambda: self._fetched(task, step, page, fails))
+            self._sent(task, lambda: self._fetched(task, step, page, fails, again))
 
         task.plan = self._world.after(seconds, over)
 
     def _arrive(self, task: Task, url: str, *, is_robots: bool) -> Exchange:
         exchange = self._cluster.web.arrive(url, self.name, self._world.now, is_robots=is_robots)
-        self._world.tell(self.name, "fetches", f"{url} in {m.lease_name(m.LeaseId(task.step.lease))}")
+        under = _under(task.step)
+        self._world.tell(self.name, "fetches", f"{url} in {m.lease_name(m.LeaseId(under))}")
         self._cluster.checks.arrival(exchange)
-        visit = self.agent._visits.get(task.step.lease)  # the shell's own knowledge is too coarse
+        visit = self.agent._visits.get(under)  # the shell's own knowledge is too coarse
         if visit is not None:
             exchange.overdue = lambda: visit.deadline + GRAIN < self.clock()
             exchange.lost = lambda: self.frozen and exchange.overdue()
@@ -247,13 +265,17 @@ class Process:
             exchange.left_out = exchange.lost()
         self.run(then)
 
-    def _fetched(self, task: Task, step: Fetch, page: Page, fails: bool) -> None:
+    def _fetched(self, task: Task, step: Fetch, page: Page, fails: bool, again: bool) -> None:
         if task.gone:
             return
         self._settle(task)
         now = self.clock()
         if fails and page.failure is not Outcome.SERVER_ERROR:
             self._handle(core.Fetched(step.lease, step.ordinal, failed(page.failure), now))
+            return
+        if again:
+            facts = m.Facts(Outcome.REDIRECT.code, 302, redirect_to=step.request.url)
+            self._handle(core.Fetched(step.lease, step.ordinal, core.Report(facts, again=True), now))
             return
         self._handle(core.Fetched(step.lease, step.ordinal, self._report(step.request, page, fails), now))
 
@@ -312,14 +334,14 @@ class Process:
             self._robots_done(step, "", None, None, sent=False)
 
     def _write_robots(self, task: Task, step: FetchRobots) -> None:
-        site = self._cluster.web.site(step.authority + "/")
+        site = self._cluster.web.site(step.url)
         if site.dead is not None:
             self._settle(task)
             self._robots_done(step, site.dead.value, None, None)
             return
         site.robots_arrivals += 1
         fails = site.robots_arrivals <= site.robots_failures
-        task.exchange = self._arrive(task, step.authority + "/robots.txt", is_robots=True)
+        task.exchange = self._arrive(task, step.url, is_robots=True)
 
         def read() -> None:
             if task.gone:
@@ -327,6 +349,8 @@ class Process:
             self._settle(task)
             if fails:
                 self._robots_done(step, Outcome.ROBOTS_UNREACHABLE.value, 503, None)
+            elif site.robots_target is not None:
+                self._robots_done(step, "follow", 301, None, target=site.robots_target)
             elif site.robots is None:
                 self._robots_done(step, "allow", 404, None)
             else:
@@ -336,9 +360,17 @@ class Process:
         task.plan = self._world.after(seconds, lambda: self._sent(task, read))
 
     def _robots_done(
-        self, step: FetchRobots, word: str, status: int | None, text: bytes | None, *, sent: bool = True
+        self,
+        step: FetchRobots,
+        word: str,
+        status: int | None,
+        text: bytes | None,
+        *,
+        sent: bool = True,
+        target: CanonicalURL | None = None,
+        network: bool = False,
     ) -> None:
-        record = b"" if status is None else f"response {step.authority}/robots.txt {status}\n".encode()
+        record = b"" if status is None else f"response {step.url} {status}\n".encode()
         self._handle(
             core.RobotsFetched(
                 step.lease,
@@ -353,6 +385,9 @@ class Process:
                 0,
                 self.clock(),
                 sent,
+                None if status is None else "192.0.2.1",
+                target,
+                network,
             )
         )
 
@@ -366,6 +401,10 @@ class Machine:
         self.offset = cluster.world.random.uniform(0.0, 1e6)
         self.process: Process | None = None
         self.finished = False
+        self.offline = False
+        """Whether its way to every site is cut."""
+        self.marks_failures = True
+        """Whether its processes mark failures that may be their own network's."""
         self._dead: list[bytes] = []
 
     def start(self) -> None:
@@ -391,6 +430,17 @@ class Machine:
             self.offset = self.cluster.world.random.uniform(0.0, 1e6)
         self.process = None
 
+    def lose_network(self, seconds: float) -> None:
+        """No site is reached for so long; the shards are."""
+        self.cluster.world.tell(self.name, "is cut off", f"for {seconds:.1f} s")
+        self.offline = True
+
+        def found() -> None:
+            self.cluster.world.tell(self.name, "is back")
+            self.offline = False
+
+        self.cluster.world.after(seconds, found)
+
     def exited(self, finished: bool) -> None:
         """The process left by itself."""
         self.process = None
@@ -400,6 +450,11 @@ class Machine:
 def failed(outcome: Outcome) -> core.Report:
     """As worker/page.py reports a fetch without an answer."""
     return core.Report(m.Facts(outcome.code, None, "simulated", None, *[None] * 7, False, *[None] * 6))
+
+
+def _under(step: Fetch | FetchRobots) -> int:
+    """The lease in whose time a fetch is made."""
+    return step.under if isinstance(step, FetchRobots) else step.lease
 
 
 def outcome_of(status: int) -> Outcome:

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import AF_INET6
@@ -63,7 +64,11 @@ LITERALS = {
     "http://[FD00:EC2:0:0::254]/long": "fd00:ec2::254",
 }
 
+TIME_LIMIT = 45.0
+"""Seconds for one crawl."""
+
 _reached: set[str] = set()
+_robots_asked: set[str] = set()
 
 
 class _Canary(BaseHTTPRequestHandler):
@@ -86,6 +91,7 @@ class _Site(BaseHTTPRequestHandler):
         host = self.headers["Host"].partition(":")[0]
         urls = list(LITERALS)
         if self.path == "/robots.txt" and host.startswith("robots"):
+            _robots_asked.add(host)
             _answer(self, 302, "", urls[int(host[6:].partition(".")[0])])
         elif self.path.startswith("/hop"):
             _answer(self, 302, "", urls[int(self.path[4:])])
@@ -134,18 +140,39 @@ def main(folder: Path, allowed: list[str]) -> None:
     results = []
     for number, allow in enumerate(allowed):
         _reached.clear()
+        _robots_asked.clear()
         out = folder / f"crawl{number}"
         opened = ["--allow-private"] if allow == "all" else [f"--allow-private={allow}"]
         command = [sys.executable, "-m", "coordinator", "crawl", "http://site.test:8080/", "--out", str(out)]
         command += ["--scope", "any", "--delay", "0", "--procs", "1", "--retries", "0", "--timeout", "20s"]
         command += ["--hosts-file", str(hosts), "--no-progress", *opened]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+        said = _crawl(command, out)
         lines = [
             json.loads(line) for path in out.glob("pages/*.jsonl") for line in path.read_text().splitlines()
         ]
         outcomes = {line["url"]: line["outcome"] for line in lines}
-        results.append({"reached": sorted(_reached), "outcomes": outcomes, "said": done.stderr[-2000:]})
-    print(json.dumps(results))
+        results.append({"reached": sorted(_reached), "outcomes": outcomes, "said": said[-2000:]})
+    sys.stdout.write(json.dumps(results) + "\n")
+
+
+def _crawl(command: list[str], out: Path) -> str:
+    """Crawl until every URL was tried; those whose robots.txt cannot be had would be tried again for an hour."""
+    crawl = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + TIME_LIMIT
+    while crawl.poll() is None and time.monotonic() < end and not _all_tried(out):
+        time.sleep(0.1)
+    crawl.terminate()
+    return crawl.communicate(timeout=TIME_LIMIT)[1]
+
+
+def _all_tried(out: Path) -> bool:
+    if len(_robots_asked) < len(LITERALS):
+        return False
+    try:
+        now = json.loads((out / "summary.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(now["pages"] > 2 * len(LITERALS) and not now["leased"] and not now["hosts"]["ready"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,211 @@
+"""Changing the configuration of a crawl that has begun: `coord set` and `coord block`, as one pure step.
+
+What a person typed and the configuration in force go in, another configuration comes out, or one line that says what
+is wrong. Nothing is applied or written here: app.py does that for a crawl that runs, the command itself for one that
+is stopped.
+
+A `[[host]]` rule says most when it stands last. So what is set for a pattern goes into the last rule if that has this
+pattern, else into a new one at the end, and rules before it with the same pattern say it no more. That changes what
+holds for no other host, and there are never more rules than patterns with something to say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import glob
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.config import MASK, OPTIONS, RULE_OPTIONS, CrawlConfig, HostRule, changes, changes_refused, masked
+from common.configfile import checked, read_hosts
+from common.errors import BadURL, UsageError
+from common.url import canonical, host_key
+
+RESTART = {"scope": "the kind of the scope cannot change while the crawl runs"}
+"""Options that hold for a whole run, with what to tell people."""
+
+RULES_KEPT = 10_000
+"""Rules for hosts that a configuration may have: all of them travel to every worker, and each is matched for a host."""
+
+
+def settings_of(given: Iterable[str]) -> dict[str, list[str]]:
+    """`KEY=VALUE` arguments by key; one that comes again gives a list another value. UsageError for what is none."""
+    settings: dict[str, list[str]] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{text!r}: expected KEY=VALUE, such as delay=2")
+        settings.setdefault(_name_of(key), []).append(value)
+    return settings
+
+
+def with_options(config: CrawlConfig, settings: Mapping[str, object], *, running: bool) -> CrawlConfig:
+    """`config` with other options. `running`: refuse what only a start can change. Raises UsageError."""
+    values: dict[str, Any] = {}
+    for key, raw in settings.items():
+        name = _name_of(key)
+        of = OPTIONS.get(name)
+        if of is None:
+            raise UsageError(f"no option is called {key!r}{_nearest(name, OPTIONS)}")
+        if not of.kept or of.flags == "":
+            raise UsageError(f"{name} is no option of the crawl itself: give it at the start")
+        value = values[name] = _parsed(name, of.parse, _single(raw, many=of.kind.many))
+        if running and name in RESTART and value != getattr(config, name):
+            raise UsageError(f"{name}: {RESTART[name]}: stop it, and start it again with --{name} {value}")
+        if name == "hosts_file":
+            path = None if value is None else Path(str(value)).expanduser().absolute()
+            values[name] = None if path is None else str(path)
+            values["hosts"] = () if path is None else read_hosts(path, name)
+        if not running:
+            _refuse_secret(name, value)
+    after = checked(replace(config, **values))
+    if refused := changes_refused(config, after):
+        raise UsageError(refused[0])
+    return after
+
+
+def with_rule(config: CrawlConfig, host: str, settings: Mapping[str, object], *, running: bool) -> CrawlConfig:
+    """`config` with other options for the hosts that a pattern matches; `none` takes one back. Raises UsageError."""
+    match = pattern_of(host)
+    values: dict[str, Any] = {}
+    for key, raw in settings.items():
+        name = _name_of(key)
+        kind = RULE_OPTIONS.get(name)
+        if kind is None:
+            if name in OPTIONS:
+                raise UsageError(f"{name} is no option of single hosts; those are {', '.join(RULE_OPTIONS)}")
+            raise UsageError(f"no option of hosts is called {key!r}{_nearest(name, RULE_OPTIONS)}")
+        value = _single(raw, many=kind.many)
+        if isinstance(value, str) and value.strip().lower() == "none" and name != "proxy":
+            values[name] = None
+            continue
+        values[name] = _parsed(name, kind.parse, value)
+        if not running:
+            _refuse_secret(name, values[name])
+    last = config.host[-1] if config.host and config.host[-1].match == match else None
+    before = config.host if last is None else config.host[:-1]
+    kept = [
+        replace(rule, **dict.fromkeys(values)) if rule.match == match else rule for rule in before
+    ]
+    kept.append(replace(last or HostRule(match), **values))
+    rules = tuple(rule for rule in kept if _says(rule))
+    if len(rules) > RULES_KEPT:
+        raise UsageError(f"{len(rules):,} rules for hosts; {RULES_KEPT:,} is the most")
+    return replace(config, host=rules)
+
+
+def with_blocked(config: CrawlConfig, hosts: Sequence[str], *, undo: bool) -> CrawlConfig:
+    """`config` in which nothing of these hosts is fetched, or, to `undo` that, again. Raises UsageError."""
+    for text in hosts:
+        match = pattern_of(text)
+        if not undo:
+            config = with_rule(config, text, {"blocked": True}, running=True)
+            continue
+        told = any(rule.match == match and rule.blocked for rule in config.host)
+        config = with_rule(config, text, {"blocked": "none"}, running=True) if told else config
+        name = host_named(match)
+        if name is not None and config.for_host(name).blocked:
+            config = with_rule(config, text, {"blocked": False}, running=True)  # a wider pattern holds it
+        elif not told:
+            raise UsageError(f"{text} is not blocked{_blocked_ones(config)}")
+    return config
+
+
+def pattern_of(text: str) -> str:
+    """The pattern that a person means: a shell pattern for host names, a host, or a URL of one. UsageError: none."""
+    given = text.strip()
+    if not re.search(r"[*?]", given.partition("://")[2].partition("/")[0] or given):
+        try:
+            url = canonical(given if "://" in given else f"https://{given}")
+        except BadURL:
+            pass
+        else:
+            return glob.escape(host_key(url))
+    if not given or re.search(r"[\s/:@#]", given) or given != given.encode("ascii", "ignore").decode():
+        raise UsageError(f"{text[:100]!r}: expected a host, a URL, or a pattern such as *.example.org")
+    return given.lower().rstrip(".")
+
+
+def host_named(match: str) -> str | None:
+    """The one host that a pattern matches; None if it may match several."""
+    name = match.replace("[[]", "[")
+    return name if glob.escape(name) == match else None
+
+
+def matches(name: str, match: str) -> bool:
+    """Whether a host key is matched by a pattern."""
+    return fnmatch.fnmatchcase(name, match)
+
+
+def differences(old: CrawlConfig, new: CrawlConfig) -> list[str]:
+    """What differs, as `name: old → new`, rules for hosts too; secrets masked."""
+    told = changes(old, new)
+    before, after = _by_match(old), _by_match(new)
+    for match in dict.fromkeys((*before, *after)):
+        for name, kind in RULE_OPTIONS.items():
+            was, now = before.get(match, {}).get(name), after.get(match, {}).get(name)
+            if was != now:
+                shown = [
+                    "not set" if value is None else kind.to_toml(masked(name, value)) for value in (was, now)
+                ]
+                told.append(f"{match}: {name}: {shown[0]} → {shown[1]}")
+    return told
+
+
+# -- within
+
+
+def _by_match(config: CrawlConfig) -> dict[str, dict[str, object]]:
+    """What each pattern's rules say together."""
+    said: dict[str, dict[str, object]] = {}
+    for rule in config.host:
+        values = {name: value for name in RULE_OPTIONS if (value := getattr(rule, name)) is not None}
+        said.setdefault(rule.match, {}).update(values)
+    return said
+
+
+def _blocked_ones(config: CrawlConfig) -> str:
+    blocked = [rule.match for rule in config.host if rule.blocked]
+    if not blocked:
+        return "; no host is"
+    more = ", ..." if len(blocked) > 3 else ""
+    return "; blocked are " + ", ".join(blocked[:3]) + more
+
+
+def _says(rule: HostRule) -> bool:
+    return any(getattr(rule, name) is not None for name in RULE_OPTIONS)
+
+
+def _name_of(key: str) -> str:
+    return key.strip().removeprefix("--").replace("-", "_").lower()
+
+
+def _single(raw: object, *, many: bool) -> object:
+    """A value that came in a list because options may be repeated; the last one counts where only one can."""
+    if isinstance(raw, list) and not many:
+        return raw[-1] if raw else ""
+    return raw
+
+
+def _parsed(name: str, parse: Any, raw: object) -> object:
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _refuse_secret(name: str, value: object) -> None:
+    """A stopped crawl has its configuration in crawl.toml alone, and that keeps no secret."""
+    if name in ("header", "proxy") and masked(name, value) != value and MASK not in str(value):
+        raise UsageError(
+            f"{name}: a secret is never kept on disk, and the crawl is stopped: give it at the start, --{name} ..."
+        )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
