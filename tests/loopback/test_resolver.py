@@ -12,7 +12,9 @@ from typing import cast
 
 import pytest
 
-from worker.resolver import LookupFailed, Resolver, ResolverSettings
+from tests.support.serving import OK, SETTINGS, fetching, get, serving
+from worker.fetcher import Failure
+from worker.resolver import MOST_ADDRESSES, LookupFailed, Resolver, ResolverSettings
 
 A, AAAA = 1, 28
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
@@ -242,3 +244,69 @@ async def test_closing_while_a_name_is_asked_for_ends_the_wait() -> None:
         await resolver.close()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def test_one_question_of_each_kind_however_many_ask_and_one_again_when_its_time_is_over() -> None:
+    clock = Clock()
+    async with naming(ResolverSettings(shortest=60.0), busy=(NOERROR, 90, ("192.0.2.7",))) as (server, _):
+        settings = ResolverSettings(shortest=60.0, nameservers=(server.address,))
+        resolver = Resolver(settings, clock=clock)
+        for asked in (1, 2):
+            found = await asyncio.gather(*(resolver.addresses("Busy.example.") for _ in range(200)))
+            assert set(found) == {("192.0.2.7",)}
+            assert server.asked.count(("busy.example", A)) == asked
+            clock.at += 89.0  # within the server's 90 s
+            await resolver.addresses("busy.example")
+            assert server.asked.count(("busy.example", A)) == asked
+            clock.at += 2.0
+        await resolver.close()
+
+
+async def test_a_name_that_is_not_there_is_not_asked_for_again_at_once() -> None:
+    async with naming(ResolverSettings(), gone=(NXDOMAIN, 0, ())) as (server, resolver):
+        for _ in range(5):
+            assert await reason(resolver, "gone.example") == "nxdomain"
+        assert len([name for name, kind in server.asked if kind == A]) == 1
+
+
+async def test_both_families_are_asked_for_where_this_machine_has_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: tuple[str, int]) -> None:
+        if self.family == socket.AF_INET6 and self.type == socket.SOCK_DGRAM:
+            return  # the network's answer: there is a route
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    both = ("192.0.2.7", "2001:db8::7")
+    async with naming(ResolverSettings(), both=(NOERROR, 300, both)) as (server, resolver):
+        assert set(await resolver.addresses("both.example")) == set(both)
+        assert {kind for _, kind in server.asked} == {A, AAAA}
+
+
+async def test_of_very_many_addresses_some_are_kept() -> None:
+    many = tuple(f"192.0.2.{number}" for number in range(1, 30))
+    async with naming(ResolverSettings(), many=(NOERROR, 300, many)) as (_, resolver):
+        found = await resolver.addresses("many.example")
+        assert len(found) == MOST_ADDRESSES
+        assert set(found) < set(many)
+        assert resolver.known("MANY.example.") == found
+        assert resolver.known("other.example") == ()
+        assert resolver.known("::1") == ("::1",)
+
+
+@pytest.mark.parametrize("first", ["198.51.100.1", "127.0.0.2"])
+async def test_the_address_that_is_connected_to_is_the_one_that_was_judged(first: str) -> None:
+    """A name server that gives another address each time (rebinding), and no time to live."""
+    async with naming(ResolverSettings(shortest=0.0), turn=(NOERROR, 0, (first,))) as (server, resolver):
+        allowed = replace(SETTINGS, allow_private=("127.0.0.2", "198.51.100.0/24"))
+        async with serving(OK) as canary, fetching(replace(allowed, connect=0.5), resolver) as fetcher:
+            given = iter([first, "127.0.0.1", "127.0.0.1", first, "127.0.0.1", "127.0.0.1"])
+            for _ in range(3):
+                server.table["turn.example"] = (NOERROR, 0, (next(given),))
+                came = await get(fetcher, canary.url(host="turn.example"))
+                assert isinstance(came, Failure)
+            assert came.reason == "address_loopback"
+            assert canary.connections == 0

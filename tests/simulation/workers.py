@@ -240,10 +240,7 @@ class Process:
         again = not fails and page.arrivals <= page.failures + page.selfs
         task.exchange = self._arrive(task, url, is_robots=False)
 
-        def over() -> None:
-            self._sent(task, lambda: self._fetched(task, step, page, fails, again))
-
-        task.plan = self._world.after(seconds, over)
+        self._answer_after(seconds, task, lambda: self._fetched(task, step, page, fails, again))
 
     def _arrive(self, task: Task, url: str, *, is_robots: bool) -> Exchange:
         exchange = self._cluster.web.arrive(url, self.name, self._world.now, is_robots=is_robots)
@@ -255,6 +252,17 @@ class Process:
             exchange.overdue = lambda: visit.deadline + GRAIN < self.clock()
             exchange.lost = lambda: self.frozen and exchange.overdue()
         return exchange
+
+    def _answer_after(self, seconds: float, task: Task, then: Callable[[], None]) -> None:
+        """The site answers; while the machine is cut off, nothing comes through."""
+
+        def over() -> None:
+            if self.machine.offline:
+                task.plan = self._world.after(0.5, over)
+            else:
+                self._sent(task, then)
+
+        task.plan = self._world.after(seconds, over)
 
     def _sent(self, task: Task, then: Callable[[], None]) -> None:
         """The site has sent its whole answer; the process reads it now, or when it is thawed."""
@@ -357,7 +365,7 @@ class Process:
                 self._robots_done(step, "rules", 200, site.robots)
 
         seconds = self._world.random.choice((0.01, 0.1, 1.0))
-        task.plan = self._world.after(seconds, lambda: self._sent(task, read))
+        self._answer_after(seconds, task, read)
 
     def _robots_done(
         self,
