@@ -76,6 +76,23 @@ class Tuning:
         help="links a worker process remembers as sent, so as not to send them again",
         why="17 bytes each, about 17 MiB a process for a million; it may forget, the seen-set decides",
     )
+    parse_seconds: float = option(
+        10.0,
+        above_zero(SECONDS),
+        "tuning",
+        wire=True,
+        help="time that reading one page may take; then its process is killed and the page suspected; "
+        "at most a third of lease_ttl",
+        why="the worst page known takes some seconds; and the lease must last until the death is told",
+    )
+    parse_memory: int = option(
+        1 << 30,
+        above_zero(BYTES),
+        "tuning",
+        wire=True,
+        help="bytes by which a process may grow while it reads one page; then as above",
+        why="three times what the worst page known takes",
+    )
     rotate_bytes: int = option(
         1 << 30,
         above_zero(BYTES),

@@ -16,6 +16,7 @@ from common.outcome import Outcome
 from common.scope import Scope
 from common.url import CanonicalURL, HostKey, authority, has_canonical_shape, host_key, slot
 from common.wire import pack as pack_wire
+from coordinator.explain import GET, plain_form
 from coordinator.frontier import CHARGED
 from coordinator.hostqueue import Host
 from coordinator.ledger import Counts
@@ -31,8 +32,6 @@ from coordinator.store.rows import (
     unpack_request_row,
 )
 from coordinator.traps import refusal as trapped_by
-
-_GET = Form("GET", (), None, None, 0, 0, None)
 
 
 class _Unknown(Enum):
@@ -53,11 +52,7 @@ class Admission:
 
     def configure(self) -> None:
         """The configuration or the round is another one."""
-        state = self._state
-        form = m.HEAD if state.config.head else None
-        if state.round:
-            form = (form or _GET)._replace(round=state.round)
-        self.form = form
+        self.form = plain_form(self._state.config.head, self._state.round)
         """What a request found as a plain link is beyond a GET of round 0."""
 
     # ------------------------------------------------------------------------------------------------- what comes
@@ -159,7 +154,7 @@ class Admission:
         number = self._state.round
         if not number:
             return request
-        return request._replace(form=(request.form or self.form or _GET)._replace(round=number))
+        return request._replace(form=(request.form or self.form or GET)._replace(round=number))
 
     def _set_aside(self, request: Request, rule: str, now: float, wall: float) -> None:
         state = self._state
@@ -190,7 +185,7 @@ class Admission:
             return UNKNOWN
         for before in range(request.form.round - 1, -1, -1):
             form: Form | None = request.form._replace(round=before, headers=())
-            if form == _GET:
+            if form == GET:
                 form = None
             packed = self._state.rows.get(request_row(number, self._state.frontier.key_of(request.url, form)))
             if packed is not None:

@@ -68,7 +68,9 @@ def with_options(config: CrawlConfig, settings: Mapping[str, object], *, running
     return after
 
 
-def with_rule(config: CrawlConfig, host: str, settings: Mapping[str, object], *, running: bool) -> CrawlConfig:
+def with_rule(
+    config: CrawlConfig, host: str, settings: Mapping[str, object], *, running: bool
+) -> CrawlConfig:
     """`config` with other options for the hosts that a pattern matches; `none` takes one back. Raises UsageError."""
     match = pattern_of(host)
     values: dict[str, Any] = {}
@@ -88,9 +90,8 @@ def with_rule(config: CrawlConfig, host: str, settings: Mapping[str, object], *,
             _refuse_secret(name, values[name])
     last = config.host[-1] if config.host and config.host[-1].match == match else None
     before = config.host if last is None else config.host[:-1]
-    kept = [
-        replace(rule, **dict.fromkeys(values)) if rule.match == match else rule for rule in before
-    ]
+    unsaid: dict[str, Any] = dict.fromkeys(values)
+    kept = [replace(rule, **unsaid) if rule.match == match else rule for rule in before]
     kept.append(replace(last or HostRule(match), **values))
     rules = tuple(rule for rule in kept if _says(rule))
     if len(rules) > RULES_KEPT:

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from common.config import CrawlConfig
 from common.errors import BadURL
-from common.messages import Form, LeaseId, Request, lease_name
+from common.messages import HEAD, Form, LeaseId, Request, lease_name
+from common.normalization import Normalizer
 from common.outcome import OUTCOMES, State
 from common.scope import Scope
-from common.url import canonical, host_key, slot
+from common.url import CanonicalURL, canonical, host_key, slot
 from common.warc import warc_date
 from coordinator.frontier import key_of
 from coordinator.ledger import page_line
@@ -46,6 +47,8 @@ _COUNTED: Final = 1000
 """Requests before this one that are counted, and retries that are looked through: a running coordinator answers
 within milliseconds."""
 
+GET: Final = Form("GET", (), None, None, 0, 0, None)
+
 _LONGEST: Final = 1 << 16
 """What was admitted may be longer than --max-url-length is now."""
 
@@ -57,21 +60,29 @@ def explain(
     seed: int,
     form: Form | None,
     wall: float,
+    normalizer: Normalizer | None = None,
     lent: Callable[[str], Iterable[tuple[LeaseId, Request]]] | None = None,
     due_in: Callable[[str], float] | None = None,
 ) -> dict[str, Any] | None:
     """What is known of a URL; None: it was never admitted. Raises BadURL for a text that is no URL.
 
-    `lent`: the open requests of a host's leases; `due_in`: seconds until it may be visited. None: as the rows say.
+    `form`: what a plain link is in the current round; the newest round that knows the URL answers. `lent`: the open
+    requests of a host's leases; `due_in`: seconds until it may be visited. None: as the rows say. `normalizer`: the
+    crawl's; a URL that is not known as it was typed is looked for as the crawl would have it.
     """
     url = canonical(text, max_length=_LONGEST)
     name = host_key(url)
     number = slot(name)
-    row_key = request_row(number, key_of(url, form, seed))
-    packed = rows.get(row_key)
-    if packed is None:
+    found = _newest(rows, number, url, form, seed)
+    if found is None and normalizer:
+        normal = normalizer.apply(url)
+        if normal != url:
+            url, name = normal, host_key(normal)
+            number = slot(name)
+            found = _newest(rows, number, url, form, seed)
+    if found is None:
         return None
-    row = unpack_request_row(packed)
+    row, form = found
     if isinstance(row, DoneRow):
         told = {"state": row.outcome.state.value, **json.loads(page_line(row))}
         return {**told, "tries": _told(row.tries), "links_refused": dict(row.refused)}
@@ -79,7 +90,8 @@ def explain(
     host = None if host_packed is None else HostRow(*unpack(host_packed))
     open_requests = lent(name) if lent is not None else _lent_by_rows(rows, name)
     for lease, request in open_requests:
-        if request.url == url and request.form == form and len(row.tries) == request.attempts:
+        same = request.url == url and key_of(url, request.form, seed) == key_of(url, form, seed)
+        if same and len(row.tries) == request.attempts:
             told = _of_open(State.LEASED, request, row, host)
             return {**told, "lease": lease_name(lease), "due_in_seconds": None, "queued_before_it": 0}
     left = due_in(name) if due_in is not None else _left(host, wall)
@@ -102,7 +114,7 @@ def explain(
 def never_admitted(text: str, scope: Scope, config: CrawlConfig) -> dict[str, Any]:
     """Of a URL that was never admitted: `refused_by`, the rule that refuses it now, and `why`, for people."""
     try:
-        url = canonical(text, max_length=config.max_url_length)
+        url = canonical(text, max_length=config.max_url_length, normalizer=normalizer_of(config) or None)
     except BadURL as error:
         return {
             "state": NEVER,
@@ -126,6 +138,34 @@ def never_admitted(text: str, scope: Scope, config: CrawlConfig) -> dict[str, An
         case _:
             why = "in scope, but no page fetched so far links to it"
     return {"state": NEVER, "url": url, "refused_by": rule, "why": why}
+
+
+def normalizer_of(config: CrawlConfig) -> Normalizer:
+    """What a crawl does to URLs beyond their canonical form."""
+    return Normalizer(config.sort_query, config.strip_tracking, config.strip_session_ids, config.strip_www)
+
+
+def plain_form(head: bool, current: int) -> Form | None:
+    """What a request found as a plain link is in round `current`, beyond a GET of round 0."""
+    form = HEAD if head else None
+    return (form or GET)._replace(round=current) if current else form
+
+
+def _newest(
+    rows: Reads, number: int, url: CanonicalURL, form: Form | None, seed: int
+) -> tuple[OpenRow | DoneRow, Form | None] | None:
+    """The row of a URL in the last round that knows it, and its form there."""
+    last = 0 if form is None else form.round
+    for before in range(last, -1, -1):
+        then = form
+        if form is not None and before != last:
+            then = form._replace(round=before)
+            if then == GET:
+                then = None
+        packed = rows.get(request_row(number, key_of(url, then, seed)))
+        if packed is not None:
+            return unpack_request_row(packed), then
+    return None
 
 
 def lent_requests(packed: bytes) -> tuple[Request, ...]:

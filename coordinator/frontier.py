@@ -394,17 +394,19 @@ class Frontier:
         self.held_turns = (first, following, following)
 
     def limit_hosts(self, limit: int | None, now: float, wall: float) -> None:
-        """--max-pages-per-host is another one now. Cost: a pass over all host rows."""
+        """--max-pages-per-host is another one now, or the round is. Cost: a pass over all host rows."""
         self.flush(now, wall)
         self.host_limit, self.held = limit, 0
+        self.release_held()
+        if limit is None:
+            return
         for key, row in self._host_rows():
             host = self.hosts.get(HostKey(key[3:].decode()))
             lent = row.lent if row.round == self.round else 0
-            held = 0 if limit is None else held_back(row.queued, row.charged, lent, limit)
+            held = held_back(row.queued, row.charged, lent, limit)
             self.held += held
             if host is not None:
                 host.held = held
-        self.release_held()
 
     @property
     def lendable(self) -> int:

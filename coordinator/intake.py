@@ -2,7 +2,8 @@
 
 A batch of lines is parsed in a thread, given to the shard as one event, and told in DIR/seeds only when the shard
 says that it is durable. A line that is no URL is told there too, with its number and reason; reading goes on. The
-entries that seeds give the scope are made here, as they are read.
+entries that seeds give the scope are made here, as they are read, and here URLs get the form that the crawl's own
+normalisation gives them.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from common.log import get_logger
-from common.messages import Flag, Form, Request
+from common.messages import SITEMAP, Flag, Form, Request
+from common.normalization import Normalizer
 from common.scope import site_of
+from coordinator.feed import Feed
 from coordinator.seeds import COMMAND_LINE, Seed, read
-from coordinator.steps import Seeded, Seeds
+from coordinator.steps import Seeds
 
 BATCH = 1000
 """Lines of one event: about 15 ms of the shard's time."""
@@ -54,47 +57,45 @@ class Tally:
     """Sources being read now."""
 
 
+_SITEMAP = Form(SITEMAP, (), None, None, 0, 0, None)
+
+
 class Intake:
-    """Feeds one shard. `deliver` gives it an event; its Seeded must be handed to `seeded`."""
+    """Reads seeds for one shard."""
 
     def __init__(
         self,
         folder: Path,
-        deliver: Callable[[Seeds], None],
+        feed: Feed,
         *,
         kind: str,
         sites: Sites,
         max_url_length: int,
         say: Callable[[str], None],
         form: Form | None = None,
+        normalizer: Normalizer | None = None,
     ) -> None:
-        """`form`: what every seed is beyond a plain GET."""
+        """`form`: what every seed is beyond a plain GET; `normalizer`: what is done to URLs beyond canonical form."""
         self._folder = folder
-        self._deliver = deliver
+        self._feed = feed
         self._kind = kind
         self._sites = sites
-        self._max_url_length = max_url_length
+        self.max_url_length = max_url_length
+        """In force for what is read from now on."""
         self._say = say
         self._form = form
-        self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[tuple[bool, ...]]] = {}
+        self._normalizer = normalizer or Normalizer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seeds")
         self.tally = Tally()
         self.first: list[str] = []
         """The first few seeds as URLs: what the last screen explains when none gave a page."""
         self.scope_grew = False
 
-    def seeded(self, answer: Seeded) -> None:
-        """The shard made a batch durable."""
-        future = self._answers.pop(answer.number, None)
-        if future is not None and not future.done():
-            future.set_result(answer.fresh)
-
     async def read(self, arguments: Sequence[str]) -> Tally:
         """Read all of it; returns what these arguments gave. UsageError before anything is admitted."""
         loop = asyncio.get_running_loop()
         seeds = await loop.run_in_executor(
-            self._thread, lambda: read(arguments, max_length=self._max_url_length)
+            self._thread, lambda: read(arguments, max_length=self.max_url_length)
         )
         mine = Tally()
         self.tally.reading += 1
@@ -103,7 +104,7 @@ class Intake:
             path = self._folder / f"seeds-{self._serial():05d}.jsonl"
             with path.open("a", encoding="utf-8") as told:
                 async with asyncio.TaskGroup() as group:
-                    while batch := await loop.run_in_executor(self._thread, _next, seeds):
+                    while batch := await loop.run_in_executor(self._thread, self._next, seeds):
                         if len(under_way) >= UNDER_WAY:
                             await under_way.pop(0)
                         under_way.append(
@@ -118,26 +119,24 @@ class Intake:
         self._thread.shutdown(cancel_futures=True)
 
     async def _admit(self, batch: list[Seed], tell: Callable[[str], object], mine: Tally) -> None:
-        good = [seed for seed in batch if seed.url is not None and seed.kind == "url"]
         requests = []
-        for seed in good:
-            assert seed.url is not None
+        for seed in batch:
+            if seed.url is None:
+                continue
             site = site_of(self._kind, seed.url)
             if site is not None and site not in self._sites:
                 self._sites.adding(site)
                 self.scope_grew = True
             flags = Flag.SEED | (Flag.BARE if seed.bare else 0)
-            requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, self._form))
-            if len(self.first) < 10:
+            form = _SITEMAP if seed.kind == "sitemap" else self._form
+            requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, form))
+            if len(self.first) < 10 and seed.kind == "url":
                 self.first.append(seed.url)
-        number = next(self._numbers)
-        future = self._answers[number] = asyncio.get_running_loop().create_future()
-        self._deliver(Seeds(number, tuple(requests)))
-        fresh = iter(await future)
+        fresh = iter(await self._feed.give(lambda number: Seeds(number, tuple(requests))))
         for seed in batch:
-            if seed.url is None or seed.kind != "url":
+            if seed.url is None:
                 self._tell_bad(seed, mine)
-                state, reason = "refused", seed.reason or "sitemap"
+                state, reason = "refused", seed.reason
             elif next(fresh):
                 mine.fresh += 1
                 state, reason = "admitted", None
@@ -152,19 +151,22 @@ class Intake:
         mine.bad += 1
         self.tally.bad += 1
         where = f"argument {seed.line}" if seed.source == COMMAND_LINE else f"{seed.source}, line {seed.line}"
-        why = seed.error or "sitemaps are not read as seeds yet"
         if self.tally.bad <= BAD_LINES_TOLD:
-            self._say(f"skipped: {where}: {why}")
+            self._say(f"skipped: {where}: {seed.error}")
         elif self.tally.bad == BAD_LINES_TOLD + 1:
             self._say(f"further bad lines are counted, and told in {self._folder}")
         log.debug("seed.bad", source=seed.source, line=seed.line, reason=seed.reason)
 
+    def _next(self, seeds: Iterator[Seed]) -> list[Seed]:
+        """The next batch; in the thread."""
+        batch = list(itertools.islice(seeds, BATCH))
+        if not self._normalizer:
+            return batch
+        normal = self._normalizer.apply
+        return [seed if seed.url is None else replace(seed, url=normal(seed.url)) for seed in batch]
+
     def _serial(self) -> int:
         return sum(1 for _ in self._folder.glob("seeds-*.jsonl"))
-
-
-def _next(seeds: Iterator[Seed]) -> list[Seed]:
-    return list(itertools.islice(seeds, BATCH))
 
 
 def _line(seed: Seed, state: str, reason: str | None) -> str:

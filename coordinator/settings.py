@@ -8,6 +8,14 @@ from common.config import CrawlConfig
 from coordinator.directory import CrawlDirectory
 
 
+@dataclass(frozen=True, slots=True)
+class Recrawl:
+    """`--recrawl[=AGE]`."""
+
+    age: float | None = None
+    """Seconds; what was fetched less long ago is left alone. None: nothing is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorSettings:
     """One start of a coordinator."""
@@ -28,5 +36,7 @@ class CoordinatorSettings:
     """Do not end when everything is done: more seeds may come."""
     procs: int | None = None
     """Local worker processes to start; None: none (`coord start`)."""
+    recrawl: Recrawl | None = None
+    """Visit known URLs again, in a new round; None: go on with the current one."""
     command: str = "coord crawl"
     """The command that goes on with this crawl, shown at the end."""

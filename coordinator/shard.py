@@ -26,7 +26,7 @@ from common.outcome import Outcome
 from common.scope import Scope
 from common.wire import pack as pack_wire
 from coordinator.admission import Admission, compare, is_sitemap
-from coordinator.explain import explain, still_lent
+from coordinator.explain import explain, normalizer_of, still_lent
 from coordinator.fleet import Fleet, WorkerSession
 from coordinator.frontier import Frontier
 from coordinator.hostqueue import Host
@@ -233,7 +233,7 @@ class Shard:
             case Retry():
                 self._retry(event, now, wall)
             case NewRound(number, since):
-                self._new_round(number, since)
+                self._new_round(number, since, now, wall)
             case Tick():
                 pass
         for lease in state.leases.expired(now):
@@ -620,7 +620,7 @@ class Shard:
             state.frontier.reopen(host, row.request._replace(depth=row.depth), now)
         state.after.append(Seeded(retry.number, tuple(opened)))
 
-    def _new_round(self, number: int, since: float | None) -> None:
+    def _new_round(self, number: int, since: float | None, now: float, wall: float) -> None:
         """A recrawl begins; budgets count anew."""
         state = self._state
         state.closed = False
@@ -634,7 +634,7 @@ class Shard:
         state.ledger.counts.charged = 0
         state.ledger.counts.again.clear()
         state.budget_reached()
-        state.frontier.release_held()
+        state.frontier.limit_hosts(state.frontier.host_limit, now, wall)
         self._admission.configure()
 
     # ------------------------------------------------------------------------------------------------------- looking
@@ -665,6 +665,7 @@ class Shard:
             seed=self._seed,
             form=self._admission.form,
             wall=wall,
+            normalizer=normalizer_of(self._state.config),
             lent=lent,
             due_in=due_in,
         )

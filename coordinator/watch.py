@@ -28,7 +28,8 @@ class Watch:
 
     def __init__(self, server: ShardServer, config: CrawlConfig, directory: Path, http: str) -> None:
         self._server = server
-        self._config = config
+        self.config = config
+        """In force; it may be replaced."""
         self._directory = directory
         self._http = http
         self._begun = clock.now()
@@ -80,18 +81,18 @@ class Watch:
             hosts_waiting=hosts.waiting,
             hosts_leased=hosts.leased,
             next_due_seconds=self._next_due(now),
-            delay=self._config.delay,
-            per_host=self._config.per_host,
+            delay=self.config.delay,
+            per_host=self.config.per_host,
             rate=rate,
-            max_rate=self._config.max_rate,
+            max_rate=self.config.max_rate,
             held_back=held,
-            budget="--max-pages" if self._config.max_pages is not None else "--max-pages-per-host",
+            budget="--max-pages" if self.config.max_pages is not None else "--max-pages-per-host",
             disk_free=self._disk_free,
-            min_free=self._config.min_free,
+            min_free=self.config.min_free,
             worker_command=worker_command,
         )
         left = queued - held + core.leases.requests
-        growing = not self._config.no_follow and left >= self._left_before
+        growing = not self.config.no_follow and left >= self._left_before
         if now - self._begun > 1:
             self._left_before = left
         return st.Status(
@@ -121,9 +122,9 @@ class Watch:
                 rate=rate,
                 pages=counts.charged,
                 growing=growing,
-                max_pages=self._config.max_pages,
-                delay=self._config.delay,
-                per_host=self._config.per_host,
+                max_pages=self.config.max_pages,
+                delay=self.config.delay,
+                per_host=self.config.per_host,
             ),
             limits=self._limits(facts),
             disk_free_bytes=self._disk_free,

@@ -59,7 +59,7 @@ from worker.steps import (
     Woken,
 )
 from worker.suspicion import ROBOTS_ANSWERS, Standing, Suspicion, is_answer
-from worker.visit import SELF_REDIRECTS, Refused, Visit
+from worker.visit import Refused, Visit
 
 HELLO_AGAIN_AFTER = 1.0
 """Seconds between Hellos while nobody answers."""
@@ -69,6 +69,9 @@ TAKEN_KEPT = 65_536
 
 NOT_SENT_WAIT = 1.0
 """Seconds until a fetch that could not be sent for a reason of this machine is tried again."""
+
+SELF_REDIRECT_TTLS = 5
+"""Lease times within which a request is fetched again; the shard takes back what brings no result in ten."""
 
 DRAIN_SECONDS = 5.0
 """How long fetches in flight may still take when the crawl pauses or stops."""
@@ -443,7 +446,7 @@ class Agent:
         if report.cookies is not None:
             visit.keep_cookies(report.cookies)
         if report.again:
-            if visit.fetch_again(ordinal):
+            if visit.fetch_again(ordinal, now, SELF_REDIRECT_TTLS * self._ttl):
                 return
             report = replace(report, facts=_to_itself(report.facts))
         self._report(visit, ordinal, report, now)
@@ -895,5 +898,5 @@ def _to_itself(facts: m.Facts) -> m.Facts:
     return facts._replace(
         outcome=Outcome.TOO_MANY_REDIRECTS.code,
         reason="self",
-        error=f"it redirects to itself, {SELF_REDIRECTS + 1} times in a row",
+        error="it redirects to itself, again and again",
     )

@@ -18,7 +18,6 @@ import signal
 import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from typing import Any
 
 from common import clock
@@ -29,12 +28,14 @@ from common.memory import keep_freed_memory
 from common.messages import ToWorker
 from worker import steps as core
 from worker.agent import Agent
+from worker.entry import Birth
 from worker.exchange import Exchange, Failure, NotSent
 from worker.fetcher import FetcherSettings
 from worker.fetchers import Fetchers
 from worker.limits import fitting_concurrency
 from worker.link import Link
 from worker.load import OwnLoad, resident_bytes
+from worker.mark import Mark
 from worker.outgoing import is_sitemap, method_of
 from worker.page import PageMaker, failed_report
 from worker.probe import NetworkProbe
@@ -60,41 +61,35 @@ TIMER_SECONDS = 0.0015
 log = get_logger("worker.app")
 
 
-async def run_process(
-    settings: WorkerSettings, session: bytes, replaces: tuple[bytes, ...], index: int, lifeline: Connection
-) -> int:
+async def run_process(settings: WorkerSettings, birth: Birth) -> int:
     """The life of one process: its exit code. The supervisor's child watches the lifeline and holds the lock."""
     keep_freed_memory()
-    return await WorkerProcess(settings, session, replaces, index, lifeline).run()
+    return await WorkerProcess(settings, birth).run()
 
 
 class WorkerProcess:
     """One process of `worker start`."""
 
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        session: bytes,
-        replaces: tuple[bytes, ...],
-        index: int,
-        lifeline: Connection,
-    ) -> None:
+    def __init__(self, settings: WorkerSettings, birth: Birth) -> None:
         self._settings = settings
-        self._index = index
-        self._lifeline = lifeline
+        self._index = birth.index
+        self._lifeline = birth.lifeline
+        self._mark = Mark(birth.mark)
+        """Set around whatever is done with the bytes that a server sent, once they are there."""
         self._loop = asyncio.get_running_loop()
         self._agent = Agent(
-            session,
-            replaces=replaces,
+            birth.session,
+            replaces=birth.replaces,
+            suspects=birth.suspects,
             host=socket.gethostname()[:255],
             pid=os.getpid(),
-            index=index,
+            index=birth.index,
             local=settings.lock is not None,
             now=clock.now(),
             max_lanes=1 << 20,
         )
         key = None if settings.key is None else WorkerKey.parse(settings.key, "--key")
-        self._link = Link(settings.coord, session, key, self._arrived, self._denied)
+        self._link = Link(settings.coord, birth.session, key, self._arrived, self._denied)
         self._fetchers = Fetchers()
         self._aside = ThreadPoolExecutor(1, "aside")
         """One thread: one big sitemap in memory at a time."""
@@ -232,6 +227,9 @@ class WorkerProcess:
     def _configure(self, config: CrawlConfig) -> None:
         """The crawl's configuration arrived, or another one."""
         self._config = config
+        # A third of a lease's time: the death must be told while the shard still knows the lease.
+        seconds = min(config.tuning.parse_seconds, config.tuning.lease_ttl / 3)
+        self._mark.bound(seconds, config.tuning.parse_memory)
         concurrency, said = fitting_concurrency(config.concurrency)
         if self._fetchers.use_from_now(fetcher_settings(config, self._settings, concurrency)):
             if said:
@@ -256,16 +254,22 @@ class WorkerProcess:
                 max_bytes=pages.max_bytes,
                 accept_body=None if is_sitemap(request) else pages.accept_body,
             )
-        report: Report | None = None
-        if isinstance(came, Exchange):
-            read: Read | None = None
-            if is_sitemap(request) and len(came.payload) > SITEMAP_ASIDE_BYTES:
-                read = await self._loop.run_in_executor(self._aside, read_sitemap, came)
-            report = pages.report(request, came, step.cookies, read)
-        elif isinstance(came, Failure):
-            report = failed_report(came)
-        self._note(request.url, came, report is not None and report.network)
-        self._handle(Fetched(step.lease, step.ordinal, report, came.ended))
+        read: Read | None = None
+        if isinstance(came, Exchange) and is_sitemap(request) and len(came.payload) > SITEMAP_ASIDE_BYTES:
+            read = await self._loop.run_in_executor(self._aside, self._read_aside, step, came)
+        with self._mark.page.parsing(step.lease, step.ordinal, request.url):
+            report: Report | None = None
+            if isinstance(came, Exchange):
+                report = pages.report(request, came, step.cookies, read)
+            elif isinstance(came, Failure):
+                report = failed_report(came)
+            self._note(request.url, came, report is not None and report.network)
+            self._handle(Fetched(step.lease, step.ordinal, report, came.ended))
+
+    def _read_aside(self, step: Fetch, came: Exchange) -> Read:
+        """In the thread beside the loop."""
+        with self._mark.aside.parsing(step.lease, step.ordinal, step.request.url):
+            return read_sitemap(came)
 
     async def _fetch_robots(self, step: FetchRobots) -> None:
         await _sleep_until(step.at)
@@ -279,7 +283,9 @@ class WorkerProcess:
                 may_write=lambda: self._agent.may_write(step.under, clock.now()),
             )
         self._note(step.url, came, done.network)
-        self._handle(done)
+        # It has no ordinal. Whoever waits for it stands first in its lease, or will once those before are done.
+        with self._mark.page.parsing(step.lease, 0, step.url):
+            self._handle(done)
 
     def _note(self, url: str, came: Exchange | Failure | NotSent, network: bool) -> None:
         """What a fetch came to tells of our own network, too."""

@@ -88,6 +88,8 @@ class ResolverSettings:
     """How long a failure of the name servers is: retries come later than that."""
     capacity: int = 100_000
     """Names remembered; about 400 bytes each."""
+    questions: int = 10_000
+    """Asked of one channel of c-ares, which remembers about 2 KB of each by itself."""
 
 
 class Resolver(AbstractResolver):
@@ -124,6 +126,11 @@ class Resolver(AbstractResolver):
             return mapped
         remembered = self._known.get(name)
         return () if remembered is None else remembered[1]
+
+    def until(self, host: str) -> float | None:
+        """Until when what is remembered of a name holds, by the clock given; None: nothing is."""
+        remembered = self._known.get(host.lower().rstrip("."))
+        return None if remembered is None else remembered[0]
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """All addresses of a name, at least one. Raises `LookupFailed`."""
@@ -189,23 +196,38 @@ class Resolver(AbstractResolver):
 
 
 class _Ares:
-    """The question to c-ares."""
+    """The question to c-ares.
+
+    c-ares remembers answers itself, for up to an hour, without a bound and without a switch that pycares knows:
+    2 KB a name. So a channel serves for `ResolverSettings.questions`, and then another one does, which knows nothing.
+    """
 
     def __init__(self, settings: ResolverSettings) -> None:
-        self._channel = aiodns.DNSResolver(
-            nameservers=settings.nameservers or None,
-            timeout=settings.timeout,
-            tries=settings.tries,
-            flags=pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_EDNS,  # EDNS is c-ares' own default
-        )
+        self._settings = settings
         self._family = socket.AF_UNSPEC if _has_ipv6() else socket.AF_INET
+        self._channel = self._open()
+        self._asked = 0
+        self._waiting: dict[aiodns.DNSResolver, int] = {}  # questions that each channel has yet to answer
 
     async def lookup(self, name: str) -> tuple[tuple[str, ...], float]:
+        if self._asked >= self._settings.questions:
+            retired, self._channel, self._asked = self._channel, self._open(), 0
+            if retired not in self._waiting:
+                await retired.close()
+        self._asked += 1
+        channel = self._channel
+        self._waiting[channel] = self._waiting.get(channel, 0) + 1
         try:
-            answer = await self._channel.getaddrinfo(name, family=self._family, type=socket.SOCK_STREAM)
+            answer = await channel.getaddrinfo(name, family=self._family, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
             code = error.args[0] if error.args else None
             raise LookupFailed(name, _REASONS.get(code, "dns_error")) from error
+        finally:
+            self._waiting[channel] -= 1
+            if not self._waiting[channel]:
+                del self._waiting[channel]
+                if channel is not self._channel:
+                    await channel.close()
         addresses: dict[str, None] = {}
         ttl = float("inf")
         for node in answer.nodes:
@@ -214,7 +236,17 @@ class _Ares:
         return _some(tuple(addresses)), ttl
 
     async def close(self) -> None:
-        await self._channel.close()
+        for channel in {*self._waiting, self._channel}:
+            await channel.close()
+
+    def _open(self) -> aiodns.DNSResolver:
+        settings = self._settings
+        return aiodns.DNSResolver(
+            nameservers=settings.nameservers or None,
+            timeout=settings.timeout,
+            tries=settings.tries,
+            flags=pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_EDNS,  # EDNS is c-ares' own default
+        )
 
 
 def _some(addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,11 @@ frees its leases at once (PROTOCOL rule 12). How a process ends says what happen
     4              refused for good (wrong key, wrong version): all stop
     anything else  it died: replaced, at once the first time, then after 0.5 s doubling to 30 s
 
+What it was parsing when it died, the mark that it left tells (worker/mark.py), and the new one names that, too: the
+coordinator tries it alone, and sets it aside the third time (rule 24). Then the wait is 2 s at most: a longer one would
+outlast the lease, and the suspect would be forgotten with it. One that is not done with a page after the time or the
+memory that the crawl allows is killed, and so comes to the same (worker/watch.py).
+
 Signals: a first SIGINT or SIGTERM asks every process to stop (SIGTERM to each), a second kills them. The
 processes ignore SIGINT themselves: a terminal sends it to all, and they must not leave before they were
 asked.
@@ -33,6 +38,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -41,16 +47,17 @@ from aiomultiprocess.types import Unit
 
 from common import clock, log
 from common.commandline import say
+from worker.entry import Birth, Suspect
+from worker.limits import go_first
+from worker.mark import Mark, Parsing
 from worker.settings import WorkerSettings
+from worker.watch import LOOK_SECONDS, Seen, Watch, parse_stat
 
 FINISHED, STOPPED, REFUSED = 0, 3, 4
 """Exit codes of a worker process that mean something."""
 
-Target = Callable[
-    [WorkerSettings, bytes, tuple[bytes, ...], int, Connection], Coroutine[Any, Any, int | None]
-]
-"""What a process does: (settings, session, replaces, index, lifeline) -> exit code. SIGTERM asks it to stop.
-The lifeline is watched already; it becomes readable when the parent is gone."""
+Target = Callable[[WorkerSettings, Birth], Coroutine[Any, Any, int | None]]
+"""What a process does: its exit code. SIGTERM asks it to stop. The lifeline is watched already."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 """What aiomultiprocess uses too: a fresh interpreter, so that no lock or loop of the parent is copied."""
@@ -67,43 +74,59 @@ _REPLACED_NAMED = 64
 
 _REASON_BYTES = 4096
 
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
 _log = log.get_logger("worker.supervisor")
 
 
 class Backoff:
     """How long to wait before a process is replaced."""
 
-    FIRST, LONGEST, HEALTHY = 0.5, 30.0, 60.0
-    """Seconds: the second wait; the longest; a life after which an earlier death is forgotten."""
+    FIRST, LONGEST, SUSPECTED, HEALTHY = 0.5, 30.0, 2.0, 60.0
+    """Seconds: the second wait; the longest; the longest while a request is suspected; a life after which an earlier
+    death is forgotten."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
-    def wait(self, lived: float) -> float:
-        """Seconds to wait after a process that lived so long."""
+    def wait(self, lived: float, *, suspected: bool = False) -> float:
+        """Seconds to wait after a process that lived so long. `suspected`: a request is, of having killed it."""
         if lived >= self.HEALTHY:
             self._next = 0.0
         wait, self._next = self._next, min(max(self.FIRST, self._next * 2), self.LONGEST)
-        return wait
+        return min(wait, self.SUSPECTED) if suspected else wait
 
 
 class Process(AioProcess):
     """A worker process: aiomultiprocess's, without the Manager process that its constructor would start."""
 
-    def __init__(self, target: Target, settings: WorkerSettings, name: str, *args: object) -> None:
+    def __init__(self, target: Target, settings: WorkerSettings, birth: Birth) -> None:
         self.unit = Unit(
             target=target,
-            args=(settings, *args),
+            args=(settings, birth),
             kwargs={},
             namespace=None,
             loop_initializer=uvloop.new_event_loop,  # type: ignore[arg-type]  # asks for more than a loop
         )
-        self.aio_process = _SPAWN.Process(target=_in_child, args=(self.unit,), name=name)
+        self.aio_process = _SPAWN.Process(
+            target=_in_child, args=(self.unit,), name=f"shoal-worker-{birth.index}"
+        )
+        self.mark = Mark(birth.mark)
+        self.watch = Watch()
 
     @property
     def sentinel(self) -> int:
         """A file descriptor that becomes readable when the process has ended."""
         return int(self.aio_process.sentinel)
+
+    def seen(self) -> Seen:
+        """What the kernel says of it. Where it says nothing (only Linux has /proc), it waits and has no memory."""
+        try:
+            text = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            return parse_stat(text, ticks=_TICKS, page=_PAGE)
+        except (OSError, ValueError, IndexError):
+            return Seen("S", 0.0, 0)
 
 
 class Supervisor:
@@ -141,12 +164,14 @@ class Supervisor:
             loop.add_reader(lifeline, self._on_orphaned, lifeline)
         try:
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._end_all(), name="supervisor-end")
+                end = group.create_task(self._end_all(), name="supervisor-end")
+                watch = group.create_task(self._watch(), name="supervisor-watch")
                 places = [
                     group.create_task(self._keep(index), name=f"place-{index}")
                     for index in range(self._settings.procs)
                 ]
                 await asyncio.wait(places)
+                end.cancel()
                 watch.cancel()
         finally:
             # Whatever went wrong above, nobody is left behind.
@@ -169,10 +194,11 @@ class Supervisor:
         """Keep a process in a place until there is no more need of one."""
         backoff = Backoff()
         died: list[bytes] = []
+        suspects: list[Suspect] = []
         while not self._ending.is_set():
             session = os.urandom(16)
             started = clock.now()
-            code = await self._live(index, session, tuple(died[-_REPLACED_NAMED:]))
+            code, parsing = await self._live(index, session, tuple(died), tuple(suspects))
             if code in (FINISHED, STOPPED, REFUSED):
                 self._codes.append(code)
                 if code != STOPPED:
@@ -182,24 +208,30 @@ class Supervisor:
                 return
             died.append(session)
             del died[:-_REPLACED_NAMED]
-            wait = backoff.wait(clock.now() - started)
-            _log.warning("worker.died", index=index, ended=_ended(code), restart_in_s=wait)
+            suspects += [(session, each.lease, each.ordinal) for each in parsing]
+            suspects = [each for each in suspects if each[0] in died][-_REPLACED_NAMED:]
+            wait = backoff.wait(clock.now() - started, suspected=bool(parsing))
+            urls = [each.url for each in parsing] or None
+            _log.warning("worker.died", index=index, ended=_ended(code), restart_in_s=wait, parsing=urls)
             self.restarts += 1
             if wait and await _happens(self._ending, wait):
                 return
 
-    async def _live(self, index: int, session: bytes, replaces: tuple[bytes, ...]) -> int:
-        """The life of one process; returns its exit code, negative for the signal that killed it."""
+    async def _live(
+        self, index: int, session: bytes, replaces: tuple[bytes, ...], suspects: tuple[Suspect, ...]
+    ) -> tuple[int, tuple[Parsing, ...]]:
+        """The life of one process: its exit code, negative for the signal that killed it, and what it was parsing at its
+        end."""
         lifeline, held = _SPAWN.Pipe()
-        process = Process(
-            self._target,
-            self._settings_of(index),
-            f"shoal-worker-{index}",
-            session,
-            replaces,
-            index,
-            lifeline,
+        birth = Birth(
+            session=session,
+            replaces=replaces,
+            suspects=suspects,
+            index=index,
+            lifeline=lifeline,
+            mark=Mark.shared(_SPAWN),
         )
+        process = Process(self._target, self._settings_of(index), birth)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         try:
@@ -222,7 +254,7 @@ class Supervisor:
                 self._tell_why(held)
             del self._alive[index]
             process.close()
-            return 1 if code is None else code
+            return (1 if code is None else code), process.mark.read()
         finally:
             held.close()
             lifeline.close()
@@ -241,6 +273,20 @@ class Supervisor:
             return self._settings
         own = of.file.with_name(f"{of.file.stem}-{index}{of.file.suffix}")
         return replace(self._settings, log=replace(of, file=own))
+
+    # -- all places
+
+    async def _watch(self) -> None:
+        """Kill a process that a page holds up, or fills (rule 24); what happens then is what happens to the dead."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for index, process in self._alive.items():
+                mark = process.mark
+                broken = process.watch.look(mark.read(), process.seen(), mark.bounds, clock.now())
+                if broken is not None:
+                    page, how = broken
+                    _log.error("worker.stuck", index=index, process=process.pid, why=how, parsing=page.url)
+                    process.kill()
 
     # -- ending
 
@@ -292,17 +338,17 @@ def _in_child(unit: Unit) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     settings: WorkerSettings = unit.args[0]
-    index: int = unit.args[3]
-    lifeline: Connection = unit.args[4]
+    birth: Birth = unit.args[1]
+    go_first()
     # A thread, because the event loop may be in the middle of a long parse, or stuck.
-    threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True, name="lifeline").start()
+    threading.Thread(target=_leave_with_parent, args=(birth.lifeline,), daemon=True, name="lifeline").start()
     log.set_up_log(settings.log)
     lock = _hold(settings)
     try:
         with asyncio.Runner(loop_factory=unit.loop_initializer) as runner:
             code = runner.run(unit.target(*unit.args))
     except Exception:  # noqa: BLE001  the supervisor's part in the child: told here, replaced by it
-        _log.exception("worker.failed", index=index)
+        _log.exception("worker.failed", index=birth.index)
         code = 1
     finally:
         if lock is not None:

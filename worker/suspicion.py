@@ -5,8 +5,8 @@ network that cannot be reached). While several hosts are being visited, a marked
 tells whose fault it was:
 
 - any answer from anywhere: our network works, the failure stands;
-- failures of enough hosts, and nothing else, in WINDOW_SECONDS: the network is suspected, and a probe asked for;
-- HOLD_SECONDS pass: it stands.
+- failures of enough hosts, and no answer, in WINDOW_SECONDS: the network is suspected, and a probe asked for;
+- HOLD_SECONDS pass, and fewer hosts have failed: it stands.
 
 A process is WATCHING, SUSPECTING (a probe is out; everything marked is held) or OFFLINE (the probe found nothing: what
 was held does not count, and the next probes come ever more seldom). After a probe that found the network, failures
@@ -91,17 +91,13 @@ class Suspicion(Generic[Held]):
         """A marked failure of a host; True: it is held back. `visited`: the hosts that this process visits."""
         if self.standing is Standing.WATCHING and now < self._trusted_until:
             return False
-        while self._failures and self._failures[0][0] <= now - WINDOW_SECONDS:
-            self._failures.popleft()
         self._failures.append((now, host))
         if self.standing is Standing.WATCHING:
-            hosts = {name for _, name in self._failures}
-            among = visited()
+            hosts, among = self._hosts(now), visited()
             if len(among | hosts) < HOSTS:
                 return False
             if len(hosts) >= HOSTS and (len(self._failures) >= FETCHES or among <= hosts):
-                self.standing = Standing.SUSPECTING
-                self._next_probe = now
+                self._suspect(now)
         self._held.append((now, result))
         return True
 
@@ -113,8 +109,11 @@ class Suspicion(Generic[Held]):
         return self._release()
 
     def overdue(self, now: float) -> list[Held]:
-        """What was held back for as long as may be."""
+        """What was held back for as long as may be; of enough hosts, it is a suspicion too: the rest is silent."""
         over: list[Held] = []
+        if self.standing is Standing.WATCHING and self._held and self._held[0][0] + HOLD_SECONDS <= now:
+            if len(self._hosts(now)) >= HOSTS:
+                self._suspect(now)
         while self.standing is Standing.WATCHING and self._held and self._held[0][0] + HOLD_SECONDS <= now:
             over.append(self._held.popleft()[1])
         return over
@@ -156,6 +155,16 @@ class Suspicion(Generic[Held]):
         if self.standing is Standing.WATCHING:
             return self._held[0][0] + HOLD_SECONDS if self._held else float("inf")
         return self._next_probe
+
+    def _hosts(self, now: float) -> set[str]:
+        """Those that failed lately, and nothing answered since."""
+        while self._failures and self._failures[0][0] <= now - WINDOW_SECONDS:
+            self._failures.popleft()
+        return {host for _, host in self._failures}
+
+    def _suspect(self, now: float) -> None:
+        self.standing = Standing.SUSPECTING
+        self._next_probe = now
 
     def _release(self) -> list[Held]:
         held = [result for _, result in self._held]

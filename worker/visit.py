@@ -118,8 +118,8 @@ class Visit:
         """The host's, after the last response that changed them."""
         self._cookies_told = True
         self._jitter = jitter
-        self._again: dict[int, int] = {}
-        """How often a request was redirected to itself, by ordinal."""
+        self._again: dict[int, tuple[int, float]] = {}
+        """How often a request was redirected to itself, and since when, by ordinal."""
 
     def __repr__(self) -> str:
         return (
@@ -187,12 +187,16 @@ class Visit:
         self.todo.append(ordinal)
         heapq.heappush(self.lanes, again_at)
 
-    def fetch_again(self, ordinal: int) -> bool:
-        """A request that landed was redirected to itself: it is the next to do, or has been that too often."""
-        count = self._again.get(ordinal, 0)
-        if count >= SELF_REDIRECTS:
+    def fetch_again(self, ordinal: int, now: float, patience: float) -> bool:
+        """A request that landed was redirected to itself: it is the next to do, or has been that too often.
+
+        Also too often: when the next time would come more than `patience` seconds after the first. A lease without
+        results is taken away in the end (rule 7), and would come back to begin anew, for ever.
+        """
+        count, since = self._again.get(ordinal, (0, now))
+        if count >= SELF_REDIRECTS or now + self.lease.delay > since + patience:
             return False
-        self._again[ordinal] = count + 1
+        self._again[ordinal] = count + 1, since
         self.undo(ordinal)
         return True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common import clock
@@ -148,16 +148,21 @@ def _keep_out(crawl: Path, to: str) -> None:
 
 def _shown(chunks: Iterable[bytes], made: Export) -> Iterator[bytes]:
     """The chunks, with a line on the terminal that says how far they are."""
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("export", total=made.source.size or None)
-        size = 0
-        for chunk in chunks:
-            size += len(chunk)
-            progress.update(
-                task,
-                completed=made.source.read,
-                description=f"{plural(made.rows, 'row')}, {size_text(size)}",
-            )
-            yield chunk
+    with _Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.made = made
+        bar.add_task("reading", total=made.source.size or None)
+        yield from chunks
+
+
+class _Bar(Progress):
+    """Asks the export how far it is each time it is drawn: while lines are sorted, no chunk comes that could say it."""
+
+    made: Export | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if (made := self.made) is not None:
+            said = plural(made.rows, "row") if made.rows else "reading"
+            for task in self.task_ids:
+                self.update(task, completed=made.source.read, description=said)
+        return super().get_renderables()

@@ -18,13 +18,12 @@ from common.commandline import Command, Value
 from common.configfile import kept
 from common.errors import BadURL, StorageError, UsageError
 from common.log import escaped, escaped_json
-from common.messages import HEAD
 from common.scope import Scope
 from coordinator.control import call, is_address, why_path
 from coordinator.directory import CrawlDirectory
-from coordinator.explain import NEVER, explain, never_admitted
+from coordinator.explain import NEVER, explain, never_admitted, normalizer_of, plain_form
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import meta_row, unpack
+from coordinator.store.rows import meta_row, stored_round, unpack
 from coordinator.store.sites import StoredSites
 from coordinator.store.snapshot import Reads, Snapshot, rows_between, shards
 
@@ -142,14 +141,20 @@ def _folder(target: str, command: str) -> CrawlDirectory:
 def _why_stopped(directory: CrawlDirectory, url: str) -> dict[str, Any]:
     """The answer without a coordinator: from the store and crawl.toml."""
     config = kept(directory.config_path)
-    form = HEAD if config.head else None
     path = shards(directory.path)[0]  # one shard runs today; a second will have its slots
     with Snapshot(path) as store:
         packed = store.get(meta_row("crawl"))
         if packed is None:
             raise UsageError(f"{directory.path}: nothing was crawled into it yet")
         try:
-            told = explain(store, url, seed=unpack(packed)[1], form=form, wall=clock.wall())
+            told = explain(
+                store,
+                url,
+                seed=unpack(packed)[1],
+                form=plain_form(config.head, stored_round(store.get(meta_row("round")))[0]),
+                wall=clock.wall(),
+                normalizer=normalizer_of(config),
+            )
         except BadURL:
             told = None
         if told is None:

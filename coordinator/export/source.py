@@ -71,8 +71,8 @@ class Source:
             offset = 0
             with _opened(self.directory / file) as lines:
                 while offset < end:
-                    line = lines.readline()
-                    if not line.endswith(b"\n") or offset + len(line) > end:
+                    line = lines.readline(end - offset)
+                    if not line.endswith(b"\n"):
                         raise StorageError(
                             f"{file} at {offset}: the line is torn; look with `coord audit {self.directory}`"
                         )
@@ -92,7 +92,8 @@ def open_source(directory: Path, stores: Sequence[Reads], kind: str) -> Source:
         return Source(directory, kind, _seed_files(directory))
     if kind not in ("pages", "links", "text") and (name == kind or not name or "/" in name):
         raise UsageError(f"nothing is called {kind!r}: pages, items/NAME, links, text or seeds")
-    files = sorted(file for store in stores for file in committed(store, kind))
+    files = [file for store in stores for file in committed(store, kind)]
+    files.sort(key=lambda file: (len(file[0]), file[0]))  # serials may outgrow their five digits
     if kind == "pages":
         return Source(directory, kind, files, _superseded(stores, files))
     if not files:

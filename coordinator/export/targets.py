@@ -91,10 +91,15 @@ class StandardOutput:
     def write(self, chunks: Iterable[bytes], expected: int) -> int:
         """As they come. A reader that has enough ends the command."""
         size = 0
-        for piece in gathered(chunks):
-            sys.stdout.buffer.write(piece)
-            size += len(piece)
-        sys.stdout.flush()
+        try:
+            for piece in gathered(chunks):
+                sys.stdout.buffer.write(piece)
+                size += len(piece)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{self.name}: {error.strerror or error}") from None
         return size
 
 
@@ -111,6 +116,8 @@ class File:
             raise UsageError(f"--to {self._path} is a folder: name a file in it")
         if not self._path.parent.is_dir():
             raise UsageError(f"--to {self._path}: there is no folder {self._path.parent}")
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
+            raise UsageError(f"--to {self._path}: {self._path.parent} may not be written")
         if self._path.exists() and not force:
             raise UsageError(f"{self._path} exists: give another name, or --force to replace it")
 

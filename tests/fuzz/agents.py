@@ -20,9 +20,11 @@ from common.errors import ProtocolError
 from common.messages import FROM_WORKER, TO_WORKER, LeaseId, SessionId, lease_id
 from common.outcome import OUTCOMES
 from common.scope import Scope
+from common.url import CanonicalURL
 from tests.fuzz.codec import Wrong
 from tests.fuzz.making import Known, Maker
-from worker.agent import ROBOTS_KEPT, TAKEN_KEPT, Agent
+from worker.agent import TAKEN_KEPT, Agent
+from worker.rulebook import ROBOTS_KEPT
 from worker.steps import (
     Abort,
     Arrived,
@@ -237,10 +239,7 @@ class AgentTarget:
     def _land(self, step: Fetch | FetchRobots) -> None:
         ended = self._now - self._rng.random()
         if isinstance(step, FetchRobots):
-            word = self._rng.choice(("rules", "allow", "DNS", "ROBOTS_UNREACHABLE"))
-            text = b"User-agent: *\nDisallow: /9\nCrawl-delay: 7" if word == "rules" else None
-            sent = bool(self._rng.randrange(6))
-            self._give(RobotsFetched(step.lease, step.authority, word, 200, None, text, b"", 0, ended, sent))
+            self._give(self._robots(step, ended))
             return
         if not self._rng.randrange(8):
             self._give(Fetched(step.lease, step.ordinal, None, ended))
@@ -250,6 +249,29 @@ class AgentTarget:
         group = m.LinkGroup("https://a.test/", "seed", 1, 0, 0, urls, None)
         body = bytes(3 << 20) if not self._rng.randrange(200) else b"record"
         self._give(Fetched(step.lease, step.ordinal, Report(facts, (group,), answered=body), ended))
+
+    def _robots(self, step: FetchRobots, ended: float) -> RobotsFetched:
+        word = self._rng.choice(("rules", "allow", "follow", "DNS", "ROBOTS_UNREACHABLE"))
+        text = b"User-agent: *\nDisallow: /9\nCrawl-delay: 7" if word == "rules" else None
+        target = (
+            CanonicalURL(f"https://{self._rng.choice('abc')}.test/robots.txt") if word == "follow" else None
+        )
+        return RobotsFetched(
+            step.lease,
+            step.authority,
+            step.url,
+            step.hops,
+            word,
+            200,
+            None,
+            text,
+            b"",
+            0,
+            ended,
+            bool(self._rng.randrange(6)),
+            target=target,
+            network=not self._rng.randrange(20),
+        )
 
     # ------------------------------------------------------------------------------------------------ what follows
 
@@ -296,9 +318,9 @@ class AgentTarget:
             "shards": (len(agent._links), SHARDS_MOST),
             "leases taken": (len(agent._taken), TAKEN_KEPT),
             "early leases": (len(agent._early), TAKEN_KEPT),
-            "robots": (len(agent._robots), ROBOTS_KEPT * len(agent._links)),
+            "robots": (len(agent._rulebook._kept), ROBOTS_KEPT * len(agent._links)),
             "pages unanswered": (
-                agent._owed_pages + len(agent._waiting),
+                agent._owed.pages + len(agent._owed.waiting),
                 max(1, tuning.unacknowledged_pages) + self._config.concurrency,
             ),
             "fetches": (len(self._flying), tuning.unacknowledged_pages + self._config.concurrency),
@@ -306,8 +328,8 @@ class AgentTarget:
         for what, (now, most) in bounds.items():
             if now > most:
                 raise self._wrong(f"{now} {what}, at most {most}")
-        if agent._owed_bytes < 0 or agent._owed_pages < 0:
-            raise self._wrong(f"{agent._owed_pages} pages, {agent._owed_bytes} bytes unanswered")
+        if agent._owed.bytes < 0 or agent._owed.pages < 0:
+            raise self._wrong(f"{agent._owed.pages} pages, {agent._owed.bytes} bytes unanswered")
 
     def _wrong(self, what: str) -> Wrong:
         return Wrong("\n".join([*self._story, what]))

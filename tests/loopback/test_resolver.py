@@ -246,20 +246,36 @@ async def test_closing_while_a_name_is_asked_for_ends_the_wait() -> None:
             await waiting
 
 
-async def test_one_question_of_each_kind_however_many_ask_and_one_again_when_its_time_is_over() -> None:
+async def test_one_question_of_each_kind_however_many_ask() -> None:
+    async with naming(ResolverSettings(), busy=(NOERROR, 90, ("192.0.2.7",))) as (server, resolver):
+        found = await asyncio.gather(*(resolver.addresses("Busy.example.") for _ in range(200)))
+        assert set(found) == {("192.0.2.7",)}
+        assert server.asked.count(("busy.example", A)) == 1
+
+
+async def test_the_time_to_live_is_the_name_server_s() -> None:
     clock = Clock()
-    async with naming(ResolverSettings(shortest=60.0), busy=(NOERROR, 90, ("192.0.2.7",))) as (server, _):
-        settings = ResolverSettings(shortest=60.0, nameservers=(server.address,))
-        resolver = Resolver(settings, clock=clock)
-        for asked in (1, 2):
-            found = await asyncio.gather(*(resolver.addresses("Busy.example.") for _ in range(200)))
-            assert set(found) == {("192.0.2.7",)}
-            assert server.asked.count(("busy.example", A)) == asked
-            clock.at += 89.0  # within the server's 90 s
-            await resolver.addresses("busy.example")
-            assert server.asked.count(("busy.example", A)) == asked
-            clock.at += 2.0
+    async with naming(ResolverSettings(), timed=(NOERROR, 90, ("192.0.2.7",))) as (server, _):
+        resolver = Resolver(ResolverSettings(nameservers=(server.address,)), clock=clock)
+        await resolver.addresses("timed.example")
+        assert resolver.until("timed.example") == clock.at + 90.0
         await resolver.close()
+
+
+async def test_what_c_ares_remembers_by_itself_is_bounded() -> None:
+    """Its own memory has no bound, and 2 KB a name: it is thrown away now and then, amid questions too."""
+    table = {f"n{number}": (NOERROR, 3600, ("192.0.2.7",)) for number in range(120)}
+    settings = ResolverSettings(capacity=1, questions=50)
+    async with naming(settings, first=(NOERROR, 3600, ("192.0.2.7",)), **table) as (
+        server,
+        resolver,
+    ):
+        await resolver.addresses("first.example")
+        for start in range(0, 120, 20):
+            names = [f"n{number}.example" for number in range(start, start + 20)]
+            assert await asyncio.gather(*map(resolver.addresses, names)) == [("192.0.2.7",)] * 20
+        await resolver.addresses("first.example")
+        assert server.asked.count(("first.example", A)) == 2
 
 
 async def test_a_name_that_is_not_there_is_not_asked_for_again_at_once() -> None:

@@ -6,10 +6,12 @@ Checks read the cores' state where it is cheap, and the rows that a shard would 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from common.messages import Flag, Request
 from common.outcome import OUTCOMES, State
+from common.url import CanonicalURL, host_key
 from coordinator.shard import Shard
 from coordinator.sink import Recovery
 from coordinator.steps import Commit
@@ -216,6 +218,8 @@ class Checks:
             for key, packed in machine.store.scan(b"r", b"s", EVERYTHING):
                 row = unpack_request_row(packed)
                 if not isinstance(row, DoneRow):
+                    if cluster.limited:
+                        continue
                     url = cluster.names.get(key[3:], key.hex())
                     raise Broken(
                         "it ends when it is done", f"{url} is still open at {machine.name}", self.about(url)
@@ -234,7 +238,10 @@ class Checks:
                 )
             self._files(machine)
         truth = cluster.truth
+        self._budgets(found)
         for url, state in truth.items():
+            if url not in found and cluster.limited:
+                continue
             if url not in found:
                 raise Broken("nothing is lost", f"{url} was never admitted", self.about(url))
             if found[url][0] is not state:
@@ -246,15 +253,31 @@ class Checks:
             if url not in truth:
                 raise Broken("nothing is invented", f"{url} was admitted", self.about(url))
 
+    def _budgets(self, found: dict[str, tuple[State, DoneRow]]) -> None:
+        """Never more than a budget allows; and as much, if there is so much."""
+        cluster = self._cluster
+        if cluster.budget is not None and len(found) > cluster.budget:
+            raise Broken("budgets are kept", f"{len(found)} requests were made, {cluster.budget} allowed")
+        limit = cluster.config.max_pages_per_host
+        hosts = Counter(host_key(CanonicalURL(url)) for url in found)
+        if limit is not None and max(hosts.values(), default=0) > limit:
+            raise Broken("budgets are kept", f"{hosts.most_common(1)} requests, {limit} a host allowed")
+        if cluster.limited and limit is None and cluster.budget is not None:
+            least = min(cluster.budget, len(cluster.truth))
+            if len(found) < least:
+                raise Broken("budgets are used", f"{len(found)} requests were made, {least} were there")
+
     def _files(self, machine: ShardMachine) -> None:
         """Rows and files tell the same: a line for each ended request, a record where the row says."""
         files = machine.files.files
         rows = 0
         for _, packed in machine.store.scan(b"r", b"s", EVERYTHING):
             row = unpack_request_row(packed)
-            assert isinstance(row, DoneRow)
+            if not isinstance(row, DoneRow):
+                continue
             rows += 1
             url = row.request.url
+            assert row.line is not None
             file, offset, length = row.line
             if json.loads(files[file][offset : offset + length])["url"] != url:
                 raise Broken(

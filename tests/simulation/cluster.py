@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common import messages as m
 from common.config import CrawlConfig, HostRule
@@ -16,6 +16,7 @@ from common.messages import Request
 from common.scope import site_of
 from common.tuning import Tuning
 from common.url import CanonicalURL, fingerprint
+from coordinator.steps import Reconfigured
 from tests.simulation.checks import Checks
 from tests.simulation.controls import ControlMachine, owner
 from tests.simulation.network import Network, Weather
@@ -77,7 +78,14 @@ class Cluster:
         shards = self.parts.shards or shards
         self.slots = bytes(random.randrange(shards) for _ in range(1024))
         self.config = self._draw_config()
-        self.budget: int | None = None
+        self.config_in_force = self.config
+        """What a person has made of it since: slower, never faster, so that the checks may go by the first."""
+        drawn = random.choice((1, 3, 10))
+        self.budget = drawn if shards == 1 and random.random() < 0.1 else None
+        if random.random() < 0.1:
+            self.config = self.config_in_force = replace(
+                self.config, max_pages_per_host=random.choice((1, 3))
+            )
         self.fingerprint_seed = random.getrandbits(64)
         self.rotate_bytes = random.choice((2000, 1 << 30))
         self.commit_interval = random.choice((0.0, 0.02, 0.5))
@@ -115,6 +123,11 @@ class Cluster:
             seeds, obey=self.config.obey_robots, wanted=self._wanted, max_depth=self.config.max_depth
         )
         self.names = {fingerprint(CanonicalURL(url), self.fingerprint_seed): url for url in self.truth}
+
+    @property
+    def limited(self) -> bool:
+        """Whether a budget may hold some of what there is back."""
+        return self.budget is not None or self.config.max_pages_per_host is not None
 
     def _draw_config(self) -> CrawlConfig:
         random = self.world.random
@@ -218,6 +231,7 @@ class Cluster:
             ("cut", self._cut),
             ("leave", self._leave),
             ("pause", self._pause),
+            ("set", self._set),
         ]
         if len(self.shards) > 1:
             kinds.append(("crash of control", self._crash_control))
@@ -283,6 +297,19 @@ class Cluster:
         self.world.tell("somebody", "pauses")
         self.control.pause(True)
         self.world.after(self.world.random.choice((1.0, 10.0, 30.0)), self._resume)
+
+    def _set(self) -> None:
+        """`coord set`: some hosts are visited more slowly from now on."""
+        random, before = self.world.random, self.config_in_force
+        name = random.choice(["*", *(f"h{number}.test" for number in range(3))])
+        slower = max(before.for_host(f"h{number}.test").delay for number in range(3)) + random.choice(
+            (0.0, 1.0)
+        )
+        rule = HostRule(name, delay=min(slower, 20.0), per_host=random.choice((None, 1)))
+        self.config_in_force = replace(before, host=(*before.host[-8:], rule))
+        self.world.tell("somebody", "sets", rule)
+        for shard in self.shards:
+            shard.deliver(Reconfigured(self.config_in_force))
 
     def _resume(self) -> None:
         self.world.tell("somebody", "resumes")

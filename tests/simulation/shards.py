@@ -95,7 +95,7 @@ class ShardMachine:
         packed = rows.get(meta_row("scope"))
         version = 1 if packed is None else unpack(packed) + 1
         rows.put(meta_row("scope"), pack(version))
-        config = cluster.config
+        config = cluster.config_in_force
         scope = Scope(config.scope, sites, allow=config.allow, deny=config.deny, version=version)
         self.core = cluster.parts.shard(
             rows,

@@ -225,7 +225,7 @@ def _page(
             page.failures = min(page.failures, troubles[name])
             troubles[name] -= page.failures
     if random.random() < 0.08:
-        page.selfs = random.choice((1, 2, 5, 5, FOR_EVER))
+        page.selfs = random.choice((1, 1, FOR_EVER))
     if random.random() < 0.2:
         page.content = f"the same everywhere {random.randint(0, 2)}"
     page.size = random.choice((10, 300, 1500))

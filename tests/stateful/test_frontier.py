@@ -101,7 +101,7 @@ class FrontierMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.rows = Overlay(self.store, remember=4)
         packed = self.rows.get(meta_row("frontier"))
-        seq, turns = (0, (0, 0)) if packed is None else unpack(packed)
+        seq, turns, held = (0, (0, 0), (0, 0)) if packed is None else unpack(packed)
         self.epoch += 1
         self.frontier = Frontier(
             self.rows,
@@ -110,6 +110,7 @@ class FrontierMachine(RuleBasedStateMachine):
             epoch=self.epoch,
             seq=seq,
             turns=turns,
+            held_turns=(*held, held[1]),
             bench=BENCH,
             heads=HEADS,
         )
@@ -303,7 +304,9 @@ class FrontierMachine(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         self.frontier.flush(self.now, self.wall)
-        self.rows.put(meta_row("frontier"), pack((self.frontier.seq, self.frontier.turns)))
+        self.rows.put(
+            meta_row("frontier"), pack((self.frontier.seq, self.frontier.turns, self.frontier.held_turns[:2]))
+        )
         self.store.write(self.rows.seal())
         self.rows.committed()
         assert not self.frontier.dirty

@@ -15,23 +15,23 @@ import os
 import signal
 import sys
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
+from worker.entry import Birth
+from worker.mark import Mark
 from worker.settings import WorkerSettings
 
 
-async def obey(
-    settings: WorkerSettings, session: bytes, replaces: tuple[bytes, ...], index: int, lifeline: Connection
-) -> int:
+async def obey(settings: WorkerSettings, birth: Birth) -> int:
     """The target; see above."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     reader, writer = await asyncio.open_unix_connection(settings.coord)
     hello = {
-        "index": index,
-        "session": session.hex(),
-        "replaces": [one.hex() for one in replaces],
+        "index": birth.index,
+        "session": birth.session.hex(),
+        "replaces": [one.hex() for one in birth.replaces],
+        "suspects": [[session.hex(), lease, ordinal] for session, lease, ordinal in birth.suspects],
         "pid": os.getpid(),
         "loop": type(asyncio.get_running_loop()).__module__,
     }

@@ -241,6 +241,7 @@ def test_budgets_count_anew_in_a_round() -> None:
     [lease] = again(bench, f"{SITE}/0", f"{SITE}/1", f"{SITE}/2")
     assert len(lease.requests) == 2
     assert bench.shard.ledger.counts.charged == 2
+    bench.adds_up()
 
 
 def test_a_round_outlives_a_restart() -> None:

@@ -28,7 +28,7 @@ class Bench:
     def start(self) -> None:
         self.rows = Overlay(self.store)
         packed = self.rows.get(meta_row("frontier"))
-        seq, turns = (0, (0, 0)) if packed is None else unpack(packed)
+        seq, turns, held = (0, (0, 0), (0, 0)) if packed is None else unpack(packed)
         self.epoch += 1
         self.frontier = Frontier(
             self.rows,
@@ -37,13 +37,16 @@ class Bench:
             epoch=self.epoch,
             seq=seq,
             turns=turns,
+            held_turns=(*held, held[1]),
             bench=self.bench,
             heads=self.heads,
         )
 
     def commit(self) -> None:
         self.frontier.flush(self.now, self.wall)
-        self.rows.put(meta_row("frontier"), pack((self.frontier.seq, self.frontier.turns)))
+        self.rows.put(
+            meta_row("frontier"), pack((self.frontier.seq, self.frontier.turns, self.frontier.held_turns[:2]))
+        )
         self.store.write(self.rows.seal())
         self.rows.committed()
 

@@ -521,7 +521,10 @@ def test_link_headers() -> None:
     ]
     assert link_header_targets(values) == ["/next", "b?x,y", "/d", "/broken"]
     assert link_header_targets(values, media=True) == ["/next", "b?x,y", "/d", "/s.css", "/broken"]
-    assert link_header_targets(["</s.css>; rel='alternate stylesheet', </t.css>; rel=\"alternate stylesheet\""]) == []
+    assert (
+        link_header_targets(["</s.css>; rel='alternate stylesheet', </t.css>; rel=\"alternate stylesheet\""])
+        == []
+    )
 
 
 def test_robots_headers() -> None:

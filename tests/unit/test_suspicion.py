@@ -106,6 +106,15 @@ def test_a_failure_is_held_back_for_a_while_at_most() -> None:
     assert len(there) == 0
 
 
+def test_failures_of_many_hosts_and_silence_of_the_others_are_a_suspicion_in_the_end() -> None:
+    there = suspicion()
+    fail(there, NAMES[:HOSTS], 100.0)
+    assert there.standing is Standing.WATCHING
+    assert there.overdue(100.0 + HOLD_SECONDS) == []
+    assert there.standing is Standing.SUSPECTING
+    assert there.probe_due(100.0 + HOLD_SECONDS)
+
+
 def test_while_it_suspects_nothing_is_let_go_for_its_age() -> None:
     there = suspicion()
     fail(there, NAMES, 100.0)

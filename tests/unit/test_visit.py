@@ -148,13 +148,21 @@ def test_a_request_that_redirects_to_itself_is_the_next_one_but_not_for_ever() -
     for _ in range(SELF_REDIRECTS):
         assert begun(there, now) == [(0, now)]
         there.landed(0, now)
-        assert there.fetch_again(0)
+        assert there.fetch_again(0, now, 150.0)
         now += 1.0
     begun(there, now)
     there.landed(0, now)
-    assert not there.fetch_again(0)
+    assert not there.fetch_again(0, now, 150.0)
     assert there.unanswered == {0}
     assert begun(there, now) == [(1, now + 1.0)]
+
+
+def test_on_a_slow_host_a_request_is_fetched_again_only_while_its_lease_is_sure_to_last() -> None:
+    there = visit(*pages(1), delay=60.0)
+    now, count = 100.0, 0
+    while begun(there, now) and not there.landed(0, now) and there.fetch_again(0, now, 150.0):
+        now, count = now + 60.0, count + 1
+    assert (count, now) == (2, 220.0)
 
 
 def test_what_is_broken_off_is_still_to_do_and_touched_the_host_until_now() -> None:
