@@ -497,7 +497,7 @@ class CrawlConfig:
         wire=True,
         help="do not follow the links of a page whose SimHash differs in at most N bits from an earlier page's "
         "of its host",
-        why="all pages count; 3 is the usual distance",
+        why="all pages count; 4 to 6 are usual distances",
     )
     extract: str | None = option(
         None,

@@ -329,7 +329,7 @@ def checked(config: CrawlConfig) -> CrawlConfig:
     if not config.agent.isascii() or not config.agent:
         raise UsageError(f"user_agent: {config.agent!r}: a header is plain ASCII text")
     if config.near_duplicates is not None and config.near_duplicates > 7:
-        raise UsageError(f"near_duplicates: {config.near_duplicates}: at most 7 bits; 3 is the usual distance")
+        raise UsageError(f"near_duplicates: {config.near_duplicates}: at most 7 bits; 4 to 6 are usual")
     if not config.store:
         raise UsageError("store: nothing would be kept: name at least one of warc, pages, text, links")
     if config.tuning.heartbeat * 2 > config.tuning.lease_ttl:

@@ -350,17 +350,22 @@ def encode_query(href: str, encoding: str) -> str:
         return href
 
     def encoded(run: re.Match[str]) -> str:
-        pieces = []
-        for character in run[0]:
-            try:
-                octets = character.encode(encoding)
-            except UnicodeEncodeError:
-                pieces.append(f"%26%23{ord(character)}%3B")
-            else:
-                pieces.append("".join(_QUERY_OCTETS[octet] for octet in octets))
-        return "".join(pieces)
+        try:
+            return _escaped(run[0].encode(encoding))
+        except UnicodeEncodeError:
+            return "".join(map(character, run[0]))
+
+    def character(one: str) -> str:
+        try:
+            return _escaped(one.encode(encoding))
+        except UnicodeEncodeError:
+            return f"%26%23{ord(one)}%3B"
 
     return path + question + re.sub(r"[^\x00-\x7f]+", encoded, query) + mark + fragment
+
+
+def _escaped(octets: bytes) -> str:
+    return "".join([_QUERY_OCTETS[octet] for octet in octets])
 
 
 _QUERY_OCTETS = [

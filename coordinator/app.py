@@ -29,10 +29,8 @@ from common.messages import HEAD, Closed, Phase
 from common.options import ALL_PRIVATE
 from common.outcome import OUTCOMES
 from common.processors import processors
-from common.scope import Scope
 from coordinator import crawl as control
 from coordinator import status as st
-from coordinator.changing import differences, with_blocked, with_options, with_rule
 from coordinator.control import ControlServer, new_token
 from coordinator.crawl import Crawl, Stage
 from coordinator.directory import Running
@@ -42,13 +40,11 @@ from coordinator.intake import Intake
 from coordinator.local import LocalWorkers
 from coordinator.opening import open_shard
 from coordinator.progress import Reporter, reporter
-from coordinator.recrawl import is_over, read_from, visit_again
-from coordinator.retrying import Wanted, retry
 from coordinator.server import Keys, ShardServer, new_keys
-from coordinator.settings import CoordinatorSettings, Recrawl
+from coordinator.settings import CoordinatorSettings
 from coordinator.sink import room
-from coordinator.steps import Asked, NewRound, Reconfigured, Rescoped, Say, Seeded, Steered, Tell, Tick
-from coordinator.walk import END_KEY, newly_blocked, waiting_in
+from coordinator.steering import Changer
+from coordinator.steps import Asked, Rescoped, Say, Seeded, Steered, Tell, Tick
 from coordinator.watch import Watch
 
 FINISHED, LOOK, STOPPED, INTERRUPTED = 0, 1, 3, 130
@@ -81,30 +77,38 @@ class Coordinator:
 
     def __init__(self, settings: CoordinatorSettings) -> None:
         self._settings = settings
-        self._config: CrawlConfig = settings.config
+        config = settings.config
         self._directory = settings.directory
         self._loop = asyncio.get_running_loop()
-        self._reporter: Reporter = reporter(self._config)
-        opened = open_shard(self._directory.path, self._config)
+        self._reporter: Reporter = reporter(config)
+        opened = open_shard(self._directory.path, config)
         self._store = opened.store
-        self._server = ShardServer(opened.core, opened.store, opened.sink, self._config.tuning, self._told)
+        self._server = ShardServer(opened.core, opened.store, opened.sink, config.tuning, self._told)
         self._feed = Feed(self._server.deliver)
         self._intake = Intake(
             self._directory.folder("seeds"),
             self._feed,
-            kind=self._config.scope,
+            kind=config.scope,
             sites=opened.sites,
-            max_url_length=self._config.max_url_length,
+            max_url_length=config.max_url_length,
             say=self._say,
-            form=HEAD if self._config.head else None,
-            normalizer=normalizer_of(self._config),
+            form=HEAD if config.head else None,
+            normalizer=normalizer_of(config),
         )
         untouched = settings.procs is None and not settings.seeds and not opened.core.ledger.counts.admitted
         self._stay = settings.stay or untouched
         """Do not end for want of work: somebody will `coord add` it."""
-        self._crawl = Crawl(1, budget=self._config.max_pages, stay=self._stay, now=clock.now())
-        self._changing = asyncio.Lock()
-        """Held while a person changes something: what is walked over must stand still for the next."""
+        self._crawl = Crawl(1, budget=config.max_pages, stay=self._stay, now=clock.now())
+        self._changer = Changer(
+            config,
+            self._directory,
+            self._server,
+            self._crawl,
+            self._feed,
+            to_shard=self._to_shard,
+            changed=self._reconfigured,
+            say=self._say,
+        )
         self._local: LocalWorkers | None = None
         self._http: ControlServer | None = None
         self._watch: Watch | None = None
@@ -121,6 +125,11 @@ class Coordinator:
         self._next_summary = 0.0
         self._heard = 0
         """What the shard had to say to people."""
+
+    @property
+    def _config(self) -> CrawlConfig:
+        """In force: what `coord set` changes."""
+        return self._changer.config
 
     # -------------------------------------------------------------------------------------------------- the run
 
@@ -161,7 +170,7 @@ class Coordinator:
         if self._directory.local_workers_gone():
             self._server.core.workers_gone(now, wall)
         if settings.recrawl is not None:
-            self._begin_round(settings.recrawl, wall)
+            self._changer.begin_round(settings.recrawl, wall)
         for instruction in self._crawl.begin():
             self._to_shard(instruction)
         if settings.procs is not None and settings.listen is None:
@@ -189,17 +198,6 @@ class Coordinator:
         )
         if self._local is not None:
             await self._local.start()
-
-    def _begin_round(self, recrawl: Recrawl, wall: float) -> None:
-        """A new round, if the last one is over; else that one goes on."""
-        core = self._server.core
-        if not core.ledger.counts.admitted:
-            return  # the first crawl into this DIR
-        if not is_over(core):
-            self._say(f"round {core.round} is not over: this goes on with it")
-            return
-        since = None if recrawl.age is None else wall - recrawl.age
-        self._server.deliver(NewRound(core.round + 1, since))
 
     def _listen_to_all(self) -> None:
         listen = self._settings.listen or "tcp://127.0.0.1:7777"
@@ -293,9 +291,9 @@ class Coordinator:
             if self._settings.seeds:
                 await self._intake.read(self._settings.seeds)
             self._renew_scope()
-            if read_from(self._server.core.rows, self._server.core.round) < END_KEY:
+            if self._changer.has_known_to_visit:
                 self._set_phase()
-                await self._visit_again()
+                await self._changer.visit_again()
         except UsageError as error:
             self._say(str(error))
             self._finish(2, str(error))
@@ -313,15 +311,6 @@ class Coordinator:
             if self._settings.recrawl is not None:
                 what = "no page is old enough to be visited again"
             self._say(f"{self._directory.path} is finished: {what}")
-
-    async def _visit_again(self) -> None:
-        """What earlier rounds know comes into this one; it is fetched meanwhile."""
-        core = self._server.core
-        self._say(f"recrawl: round {core.round} visits again what is known")
-        known = await visit_again(self._directory.path, self._feed, core, lambda: self._config)
-        left = f", {known.left:,} are fresh enough or in it already" if known.left else ""
-        outside = f", {known.outside:,} are out of scope now" if known.outside else ""
-        self._say(f"recrawl: {known.again:,} known URLs are in round {core.round}{left}{outside}")
 
     async def _tick(self) -> None:
         """What has to be looked at now and then: ends, limits, the disk, what people see."""
@@ -484,60 +473,23 @@ class Coordinator:
 
     async def set_options(self, options: Mapping[str, object], host: str | None) -> dict[str, Any]:
         """Other options, in force within a second; returns what changed, old → new."""
-        async with self._changing:
-            if host is None:
-                after = with_options(self._config, options, running=True)
-            else:
-                after = with_rule(self._config, host, options, running=True)
-            return {"changed": self._reconfigure(after)}
+        return {"changed": self._changer.set_options(options, host)}
 
     async def block(self, hosts: list[str], undo: bool) -> dict[str, Any]:
         """Fetch nothing more of these hosts, or again; returns what changed, and how many requests end by that."""
-        async with self._changing:
-            before, after = self._config, with_blocked(self._config, hosts, undo=undo)
-            ending = 0
-            if not undo:
-                ending = await asyncio.to_thread(
-                    waiting_in, self._directory.path, newly_blocked(before, after)
-                )
-            return {"changed": self._reconfigure(after), "ending": ending}
-
-    def _reconfigure(self, after: CrawlConfig) -> list[str]:
-        """Put another configuration in force: on disk first, so that it holds for the next start too."""
-        before = self._config
-        told = differences(before, after)
-        if before == after:
-            return told
-        self._directory.write("crawl.toml", after.to_toml())
-        self._config = after
-        for change in told:
-            log.info("config.changed", change=change)
-        self._intake.max_url_length = after.max_url_length
-        if self._watch is not None:
-            self._watch.config = after
-        self._server.deliver(Reconfigured(after))
-        if (before.allow, before.deny) != (after.allow, after.deny):
-            scope = self._server.core.scope
-            changed = Scope(
-                scope.kind, scope.sites, allow=after.allow, deny=after.deny, version=scope.version + 1
-            )
-            self._server.deliver(Rescoped(changed))
-        if before.max_pages != after.max_pages:
-            for instruction in self._crawl.set_cap(after.max_pages):
-                self._to_shard(instruction)
-        self._check_limits(clock.now())
-        return told
+        changed, ending = await self._changer.block(hosts, undo)
+        return {"changed": changed, "ending": ending}
 
     async def retry(self, outcomes: list[str], host: str | None) -> dict[str, Any]:
         """Queue again what ended so in this round; returns when it is durable."""
-        wanted = Wanted.of(outcomes, host)
-        self._crawl.source_opened()
-        try:
-            async with self._changing:
-                queued = await retry(self._directory.path, self._feed, wanted, self._server.core.round)
-        finally:
-            self._crawl.source_closed()
-        return {"queued": queued}
+        return {"queued": await self._changer.retry(outcomes, host)}
+
+    def _reconfigured(self) -> None:
+        """Another configuration is in force."""
+        self._intake.max_url_length = self._config.max_url_length
+        if self._watch is not None:
+            self._watch.config = self._config
+        self._check_limits(clock.now())
 
     async def stop(self, now: bool) -> None:
         """End cleanly, or at once."""

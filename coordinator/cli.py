@@ -16,7 +16,7 @@ from coordinator.commands.export import export
 from coordinator.commands.files import init, key
 from coordinator.commands.inspect import audit, tail, why
 from coordinator.commands.start import crawl, start
-from coordinator.commands.steer import add, pause, resume, stop
+from coordinator.commands.steer import add, block, pause, resume, retry, set_options, stop
 from coordinator.commands.watch import status
 
 
@@ -40,5 +40,7 @@ def coord() -> None:
     """
 
 
-for _command in (crawl, start, status, stop, pause, resume, add, why, audit, tail, export, init, key):
+for _command in (crawl, start, status, stop, pause, resume, add, set_options, block, retry):
+    coord.add_command(_command)
+for _command in (why, audit, tail, export, init, key):
     coord.add_command(_command)

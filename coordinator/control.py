@@ -7,6 +7,9 @@ it.
     POST /api/v1/pause               {}
     POST /api/v1/resume              {}
     POST /api/v1/add                 {"seeds": ["https://...", "/abs/file.txt", ...]}
+    POST /api/v1/set                 {"options": {"delay": "2s", "deny": ["\\?", "/cart"]}, "host": "*.example.org"}
+    POST /api/v1/block               {"hosts": ["a.example.org"], "undo": false}
+    POST /api/v1/retry               {"outcomes": ["TIMEOUT"], "host": null}
 
 Answers are JSON; an error is `{"error": "one line"}`. A browser on this machine can be made to send requests
 here by any page it shows, so: every change needs the token of coord.json as `Authorization: Bearer`, on
@@ -19,6 +22,7 @@ Decides who may ask, and nothing of the crawl: that is behind `Steering`.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import ipaddress
 import json
@@ -32,6 +36,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from common import clock
 from common.errors import ShoalError, UsageError
 from common.log import get_logger
 from coordinator.directory import CrawlDirectory
@@ -41,6 +46,17 @@ API = "/api/v1"
 
 _BODY_BYTES = 4 << 20
 """Largest body: some 40,000 seeds; `call_add` sends more in several."""
+
+HEAD_SECONDS = 20.0
+"""How long a connection may be open without a whole request on it."""
+
+BODY_SECONDS = 60.0
+"""How long a body may take from its head on; 4 MiB over the slowest line that anybody crawls from."""
+
+CONNECTIONS = 256
+"""Open at a time, about: above it those without a request are cut at the next sweep."""
+
+SWEEP_SECONDS = 1.0
 
 _SEEDS_AT_ONCE = 1000
 
@@ -65,6 +81,16 @@ class Steering(Protocol):
     async def pause(self) -> None: ...
 
     async def resume(self) -> None: ...
+
+    async def set_options(self, options: Mapping[str, object], host: str | None) -> dict[str, Any]:
+        """Put other options in force, of all hosts or of those that a pattern matches; `UsageError` if they are
+        none. Returns `changed`, a line each."""
+
+    async def block(self, hosts: list[str], undo: bool) -> dict[str, Any]:
+        """Fetch nothing more of these hosts, or again; returns `changed`, and `ending`, how many requests."""
+
+    async def retry(self, outcomes: list[str], host: str | None) -> dict[str, Any]:
+        """Queue again what ended so, of all hosts or of those that a pattern matches; returns `queued`, how many."""
 
     async def why(self, url: str) -> dict[str, Any] | None:
         """All that is known of a URL, met or not. None: nothing can be said of it (404)."""
@@ -92,7 +118,15 @@ class ControlServer:
         app.router.add_post(f"{API}/pause", self._pause)
         app.router.add_post(f"{API}/resume", self._resume)
         app.router.add_post(f"{API}/add", self._add)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        app.router.add_post(f"{API}/set", self._set)
+        app.router.add_post(f"{API}/block", self._block)
+        app.router.add_post(f"{API}/retry", self._retry)
+        # Bodies as they come: a compressed one could unfold to a thousand times what it may be.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
+        self._quiet_since: dict[object, float] = {}
+        """Connections without a request under way, and when they were first seen so."""
+        self._busy: set[object] = set()
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, address: str | None = None) -> str:
         """Listen at `HOST:PORT`; None: loopback, a free port. Returns the address as this machine reaches it.
@@ -107,6 +141,7 @@ class ControlServer:
         except OSError as error:
             await self._runner.cleanup()
             raise UsageError(f"--http {host}:{port}: {_why_not(error)}") from None
+        self._sweeper = asyncio.create_task(self._sweep(), name="http-sweep")
         bound = self._runner.addresses[0]
         self._open_to_all = not ipaddress.ip_address(bound[0]).is_loopback
         if host not in ("", bound[0]):
@@ -118,12 +153,37 @@ class ControlServer:
 
     async def close(self) -> None:
         """Stop listening; answers under way have two seconds."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         await self._runner.cleanup()
+
+    async def _sweep(self) -> None:
+        """Cut connections that ask nothing, or ask it a byte at a time: the server itself waits for a head for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = clock.now()
+            open_ = [] if self._runner.server is None else self._runner.server.connections
+            quiet = [connection for connection in open_ if connection not in self._busy]
+            self._quiet_since = {each: self._quiet_since.get(each, now) for each in quiet}
+            too_many = len(open_) - CONNECTIONS
+            for position, connection in enumerate(quiet):
+                if position < too_many or now - self._quiet_since[connection] > HEAD_SECONDS:
+                    connection.force_close()
 
     # -- who may ask
 
     @web.middleware
     async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self._busy.add(request.protocol)
+        try:
+            return await self._answer(request, handler)
+        finally:
+            self._busy.discard(request.protocol)
+            self._quiet_since.pop(request.protocol, None)
+
+    async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         refusal = self._refusal(request)
@@ -191,10 +251,26 @@ class ControlServer:
         return web.json_response({"paused": False})
 
     async def _add(self, request: web.Request) -> web.Response:
-        seeds = (await _body(request)).get("seeds")
-        if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, str) for seed in seeds):
-            return _error(400, 'seeds: a list of texts, such as ["https://example.org/"]')
-        return web.json_response(await self._steering.add(seeds))
+        body = await _body(request)
+        return web.json_response(await self._steering.add(_texts(body, "seeds", "https://example.org/")))
+
+    async def _set(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        options = body.get("options")
+        if not isinstance(options, dict) or not options:
+            return _error(400, 'options: an object, such as {"delay": "2s"}')
+        return web.json_response(await self._steering.set_options(options, _host(body)))
+
+    async def _block(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        undo = body.get("undo", False)
+        if not isinstance(undo, bool):
+            return _error(400, "undo: true or false")
+        return web.json_response(await self._steering.block(_texts(body, "hosts", "example.org"), undo))
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        return web.json_response(await self._steering.retry(_texts(body, "outcomes", "TIMEOUT"), _host(body)))
 
 
 # -- the side that calls
@@ -321,14 +397,32 @@ def _error(status: int, said: str) -> web.Response:
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    text = await request.text()
     try:
-        read = json.loads(text) if text.strip() else {}
-    except ValueError:
+        async with asyncio.timeout(BODY_SECONDS):
+            octets = await request.read()
+    except TimeoutError:
+        raise UsageError(f"the body did not come within {BODY_SECONDS:g} s") from None
+    try:
+        read = json.loads(octets) if octets.strip() else {}
+    except (ValueError, RecursionError):
         raise UsageError("the body is not JSON") from None
     if not isinstance(read, dict):
         raise UsageError("the body is not a JSON object")
     return read
+
+
+def _texts(body: Mapping[str, Any], name: str, example: str) -> list[str]:
+    given = body.get(name)
+    if not isinstance(given, list) or not given or not all(isinstance(text, str) for text in given):
+        raise UsageError(f'{name}: a list of texts, such as ["{example}"]')
+    return given
+
+
+def _host(body: Mapping[str, Any]) -> str | None:
+    host = body.get("host")
+    if host is not None and not isinstance(host, str):
+        raise UsageError('host: a text, such as "*.example.org", or null')
+    return host
 
 
 def _host_of(header: str) -> str:

@@ -220,8 +220,7 @@ class Supervisor:
     async def _live(
         self, index: int, session: bytes, replaces: tuple[bytes, ...], suspects: tuple[Suspect, ...]
     ) -> tuple[int, tuple[Parsing, ...]]:
-        """The life of one process: its exit code, negative for the signal that killed it, and what it was parsing at its
-        end."""
+        """The life of one process: its exit code, negative for the signal that killed it, and what it was parsing."""
         lifeline, held = _SPAWN.Pipe()
         birth = Birth(
             session=session,
@@ -285,7 +284,7 @@ class Supervisor:
                 broken = process.watch.look(mark.read(), process.seen(), mark.bounds, clock.now())
                 if broken is not None:
                     page, how = broken
-                    _log.error("worker.stuck", index=index, process=process.pid, why=how, parsing=page.url)
+                    _log.error("worker.overdue", index=index, process=process.pid, why=how, parsing=page.url)
                     process.kill()
 
     # -- ending

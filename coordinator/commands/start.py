@@ -13,19 +13,23 @@ from typing import Any, TypeVar
 import click
 
 from common import log
-from common.commandline import Command, Value, config_options, given_options, process_count, say
+from common.commandline import Command, Flag, Value, config_options, given_options, process_count, say
 from common.config import CrawlConfig, changes, changes_refused
 from common.configfile import kept, load
 from common.endpoints import parse
 from common.errors import UsageError
+from common.options import seconds
 from coordinator import seeds as inputs
 from coordinator.directory import CrawlDirectory
-from coordinator.settings import CoordinatorSettings
+from coordinator.settings import CoordinatorSettings, Recrawl
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LISTEN = "tcp://127.0.0.1:7777"
 HTTP = "127.0.0.1:7700"
+
+_ALL = "all"
+"""`--recrawl` without an age."""
 
 _log = log.get_logger("coord")
 
@@ -47,6 +51,15 @@ def _places(function: F) -> F:
             type=Value("folder", path=True),
             help="folder for the results; the same DIR again goes on where it was",
         ),
+        click.option(
+            "--recrawl",
+            cls=Flag,
+            group="Places and processes",
+            bare=_ALL,
+            metavar="AGE",
+            default=None,
+            help="visit again what is known, in a new round; with an AGE such as 7d only what is older than that",
+        ),
         click.argument("seeds", nargs=-1, metavar="[SEED]...", type=Value("seed", path=True)),
     ):
         function = decorator(function)
@@ -64,6 +77,7 @@ def crawl(
     config_file: str | None,
     procs: str | None,
     http: str | None,
+    recrawl: str | None,
     **options: Any,
 ) -> int:
     """Crawl on this machine: a coordinator and N worker processes. It ends by itself.
@@ -77,6 +91,7 @@ def crawl(
       coord crawl urls.txt.gz --no-follow --delay 0.5 --out list1
       coord crawl http://127.0.0.1:8000/ --allow-private --delay 0 --per-host 8 --out mine
       coord crawl --out crawl1                           go on with what is there
+      coord crawl --out crawl1 --recrawl=7d              visit again what is older than a week
 
     Ctrl-C ends it cleanly, a second one at once; the same command goes on.
     """
@@ -88,6 +103,7 @@ def crawl(
         command="coord crawl",
         procs=process_count(procs),
         http=http,
+        recrawl=recrawl,
     )
 
 
@@ -114,6 +130,7 @@ def start(
     advertise: str | None,
     http: str,
     stay: bool,
+    recrawl: str | None,
     **options: Any,
 ) -> int:
     """Coordinate workers on any number of machines; prints the command to run there.
@@ -138,6 +155,7 @@ def start(
         advertise=advertise,
         http=http,
         stay=stay,
+        recrawl=recrawl,
     )
 
 
@@ -153,10 +171,12 @@ def _begin(
     advertise: str | None = None,
     http: str | None = None,
     stay: bool = False,
+    recrawl: str | None = None,
 ) -> int:
     if out is None:
         raise UsageError("where to? give --out DIR, a folder for the results, such as --out crawl1")
     path = Path(out)
+    again = _recrawl(recrawl)
     config = load(
         given_options(options), os.environ, Path(config_file) if config_file else None, path / "crawl.toml"
     )
@@ -181,9 +201,19 @@ def _begin(
             http=http,
             stay=stay or (procs is None and not seeds and directory.is_new),
             procs=procs,
+            recrawl=again,
             command=command,
         )
         return _coordinate(settings)
+
+
+def _recrawl(age: str | None) -> Recrawl | None:
+    if age is None or age == _ALL:
+        return None if age is None else Recrawl()
+    try:
+        return Recrawl(seconds(age))
+    except ValueError as error:
+        raise UsageError(f"--recrawl={age}: {error}") from None
 
 
 def _adopt(directory: CrawlDirectory, config: CrawlConfig) -> None:

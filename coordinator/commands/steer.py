@@ -1,23 +1,33 @@
-"""`coord stop`, `pause`, `resume`, `add`: telling a running coordinator something."""
+"""`coord stop`, `pause`, `resume`, `add`, `set`, `block`, `retry`: telling a crawl something.
+
+A running one is asked over HTTP. Options, blocks and retries of one that is stopped are changed in its DIR.
+"""
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from common.commandline import Command, Value, say
+from common.config import CrawlConfig
 from common.errors import UsageError
+from common.log import escaped
+from common.outcome import OUTCOMES
 from coordinator import seeds as inputs
 from coordinator.control import call, call_add, is_address
 from coordinator.directory import CrawlDirectory
+from coordinator.status import plural
 
 _STOP_SECONDS = 30.0
 """How long `stop` waits to see it end; the contract says ten for a clean stop."""
 
 _BAD_LINES_TOLD = 10
+
+_OUTCOMES = tuple(outcome.value for outcome in OUTCOMES)
 
 _target = click.argument("target", metavar="DIR", type=Value("folder", path=True))
 
@@ -83,6 +93,125 @@ def add(target: str, seeds: tuple[str, ...]) -> int:
     told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     click.echo(f"{target}: {told or 'nothing new'}")
     return 0
+
+
+@click.command("set", cls=Command)
+@_target
+@click.argument("settings", nargs=-1, metavar="KEY=VALUE...", type=Value("setting"))
+@click.option("--host", metavar="PATTERN", help="only for hosts that match: a host, a URL or *.example.org")
+def set_options(target: str, settings: tuple[str, ...], host: str | None) -> int:
+    """Change options of a crawl, within a second if it runs. They are kept for its next start.
+
+    Every option that may differ from start to start; with --host delay, per_host, blocked, header and proxy, and
+    `none` takes back what was set for that pattern. A list is given by naming its key several times.
+
+    \b
+      coord set crawl1 delay=2 max_pages=100000
+      coord set crawl1 --host '*.gov.uk' delay=5 per_host=1
+      coord set crawl1 deny='/calendar/' deny='[?&]print='
+      coord set crawl1 --host '*.gov.uk' delay=none
+    """
+    from coordinator import changing, offline
+
+    if not settings:
+        raise UsageError(f"set what? give KEY=VALUE, such as: coord set {target} delay=2")
+    options = changing.settings_of(settings)
+    if _runs(target):
+        told = call(target, "POST", "/set", {"options": options, "host": host})["changed"]
+    else:
+
+        def change(config: CrawlConfig) -> CrawlConfig:
+            if host is None:
+                return changing.with_options(config, options, running=False)
+            return changing.with_rule(config, host, options, running=False)
+
+        told = changing.differences(*offline.change_config(Path(target), change))
+    _tell_changes(target, told)
+    return 0
+
+
+@click.command(cls=Command)
+@_target
+@click.argument("hosts", nargs=-1, metavar="HOST...", type=Value("host"))
+@click.option("--undo", is_flag=True, help="fetch of them again, from now on")
+def block(target: str, hosts: tuple[str, ...], undo: bool) -> int:
+    """Fetch nothing more of a host, within a second: its owner complains. What is queued for it ends as OPERATOR.
+
+    HOST is a host, a URL of it, or a pattern. With --undo it is fetched again; what has ended meanwhile stays so until
+    `coord retry DIR --outcome OPERATOR --host HOST`.
+
+    \b
+      coord block crawl1 www.example.org
+      coord block crawl1 '*.example.org'
+      coord block crawl1 www.example.org --undo
+    """
+    from coordinator import changing, offline, walk
+
+    if not hosts:
+        raise UsageError(f"block what? give a HOST, such as: coord block {target} www.example.org")
+    if _runs(target):
+        answer = call(target, "POST", "/block", {"hosts": list(hosts), "undo": undo}, timeout=600)
+        told, ending = answer["changed"], answer["ending"]
+    else:
+        before, after = offline.change_config(
+            Path(target), lambda config: changing.with_blocked(config, hosts, undo=undo)
+        )
+        told = changing.differences(before, after)
+        ending = 0 if undo else walk.waiting_in(Path(target), walk.newly_blocked(before, after))
+    _tell_changes(target, told)
+    if undo and told:
+        wanted = " ".join(f"--host {shlex.quote(host)}" for host in hosts[:1])
+        click.echo(
+            f"what ended as OPERATOR is fetched after: coord retry {target} --outcome OPERATOR {wanted}"
+        )
+    elif told:
+        click.echo(f"{target}: {plural(ending, 'request')} of {', '.join(hosts)} end as OPERATOR")
+    return 0
+
+
+@click.command(cls=Command)
+@_target
+@click.option("--outcome", "outcomes", metavar="NAME,...", multiple=True, type=Value("outcome", _OUTCOMES))
+@click.option("--host", metavar="PATTERN", help="only of hosts that match: a host, a URL or *.example.org")
+def retry(target: str, outcomes: tuple[str, ...], host: str | None) -> int:
+    """Queue again what ended with these outcomes in the current round; lines written for it count no more.
+
+    \b
+      coord retry crawl1 --outcome TIMEOUT,SERVER_ERROR
+      coord retry crawl1 --outcome HOST_UNREACHABLE --host '*.example.org'
+      coord retry crawl1 --outcome OPERATOR --host www.example.org      after `coord block --undo`
+    """
+    from coordinator import offline
+    from coordinator.retrying import Wanted
+
+    wanted = Wanted.of(outcomes, host)
+    running = _runs(target)
+    if running:
+        body = {"outcomes": [outcome.value for outcome in wanted.outcomes], "host": host}
+        queued = call(target, "POST", "/retry", body, timeout=3600)["queued"]
+    else:
+        queued = offline.retry_offline(Path(target), wanted)
+    of = "" if host is None else f" of {host}"
+    if not queued:
+        click.echo(f"{target}: nothing{of} ended so in this round")
+        return 0
+    on = "" if running else f"; `coord crawl --out {target}` goes on"
+    click.echo(f"{target}: {plural(queued, 'request')}{of} {'is' if queued == 1 else 'are'} queued again{on}")
+    return 0
+
+
+def _runs(target: str) -> bool:
+    """Whether a coordinator is to be asked; UsageError for a DIR that holds no crawl."""
+    return is_address(target) or CrawlDirectory.look(Path(target)).holder() is not None
+
+
+def _tell_changes(target: str, told: Iterable[str]) -> None:
+    """What changed, on standard output, a line each."""
+    lines = list(told)
+    for line in lines:
+        click.echo(escaped(line))
+    if not lines:
+        click.echo(f"{target}: nothing changed, that is how it was")
 
 
 def _read_there(seeds: tuple[str, ...]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.directory import CrawlDirectory
+from tests.support.cluster import let_pass
 from worker.supervisor import Backoff
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ class Child:
     index: int
     session: str
     replaces: list[str]
+    suspects: list[list[str | int]]
     pid: int
     loop: str
     reader: asyncio.StreamReader
@@ -139,6 +141,88 @@ async def test_a_process_that_dies_is_replaced_and_the_new_one_names_it(family: 
     assert await family.ended() == 0
 
 
+async def test_what_it_was_parsing_is_named_by_those_after_it(family: Family) -> None:
+    (first,) = await family.start(1)
+    first.tell("parse 81")
+    assert await first.says() == "parsing"
+    os.kill(first.pid, signal.SIGSEGV)
+    second = await family.next()
+    assert (second.replaces, second.suspects) == ([first.session], [[first.session, 81, 7]])
+    second.tell("fail 82")
+    third = await family.next()
+    assert third.replaces == [first.session, second.session]
+    assert third.suspects == [[first.session, 81, 7], [second.session, 82, 7]]
+    third.tell("parse 83")
+    third.tell("done")
+    assert [await third.says(), await third.says()] == ["parsing", "done"]
+    os.kill(third.pid, signal.SIGKILL)
+    fourth = await family.next()
+    assert len(fourth.replaces) == 3
+    assert fourth.suspects == third.suspects
+    fourth.tell("exit 0")
+    assert await family.ended() == 0
+
+
+@pytest.mark.parametrize("way", ["spin", "freeze"])
+async def test_a_process_that_is_not_done_with_a_page_is_replaced_and_the_page_named(
+    family: Family, way: str
+) -> None:
+    (first,) = await family.start(1)
+    first.tell("bound 1 0")
+    first.tell("parse 81")
+    first.tell(way)
+    second = await family.next()
+    assert second.suspects == [[first.session, 81, 7]]
+    second.tell("exit 0")
+    assert await family.ended() == 0
+
+
+async def test_a_process_that_grows_too_much_over_a_page_is_replaced_and_the_page_named(
+    family: Family,
+) -> None:
+    mib = 1 << 20
+    (first,) = await family.start(1)
+    first.tell(f"bound 0 {256 * mib}")
+    first.tell(f"grow {300 * mib}")  # over no page
+    assert await first.says() == "grown"
+    first.tell("parse 81")
+    first.tell(f"grow {100 * mib}")
+    assert [await first.says(), await first.says()] == ["parsing", "grown"]
+    first.tell(f"grow {300 * mib}")
+    second = await family.next()
+    assert second.suspects == [[first.session, 81, 7]]
+    second.tell("exit 0")
+    assert await family.ended() == 0
+
+
+async def test_the_time_for_which_all_were_stopped_is_no_page_s_fault(family: Family) -> None:
+    """SIGSTOP to a job, or a laptop that sleeps: longer than a page may take, and nobody is to blame."""
+    (child,) = await family.start(1)
+    child.tell("bound 2 0")
+    child.tell("parse 81")
+    assert await child.says() == "parsing"
+    os.killpg(family.parent.pid, signal.SIGSTOP)
+    let_pass(4.0)
+    os.killpg(family.parent.pid, signal.SIGCONT)
+    child.tell("done")
+    assert await child.says() == "done"
+    os.kill(child.pid, signal.SIGSTOP)  # alone, while its parent looks on
+    let_pass(4.0)
+    os.kill(child.pid, signal.SIGCONT)
+    child.tell("exit 0")
+    assert await family.ended() == 0
+
+
+async def test_the_kernel_takes_a_worker_process_before_anything_else(family: Family) -> None:
+    (child,) = await family.start(1)
+    of_child, of_parent = (
+        int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (child.pid, family.parent.pid)
+    )
+    assert of_child == min(of_parent + 300, 1000)
+    child.tell("exit 0")
+    assert await family.ended() == 0
+
+
 async def test_nobody_outlives_a_killed_parent_not_even_with_a_frozen_loop(family: Family) -> None:
     one, other = await family.start(2)
     other.tell("freeze")
@@ -239,3 +323,9 @@ def test_the_first_restart_is_at_once_and_the_next_ever_later_until_one_lives() 
     assert [backoff.wait(1.0) for _ in range(9)] == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
     assert backoff.wait(61.0) == 0
     assert backoff.wait(1.0) == 0.5
+
+
+def test_while_a_request_is_suspected_nobody_waits_longer_than_its_lease_lasts() -> None:
+    backoff = Backoff()
+    assert [backoff.wait(1.0, suspected=True) for _ in range(6)] == [0, 0.5, 1, 2, 2, 2]
+    assert backoff.wait(1.0) == 30

@@ -1,7 +1,9 @@
 """A worker process that does what a test tells it, over a Unix socket whose path is `settings.coord`.
 
 It says who it is in one line of JSON; then it is told `exit N`, `raise`, `deafen` (SIGTERM is heard, said,
-and not obeyed) or `freeze` (the event loop stands still). The end of the connection is the end of the
+and not obeyed), `freeze` (the event loop stands still), `bound SECONDS BYTES`, `parse LEASE` (its request 7 is
+marked as being parsed), `done`, `fail LEASE` (parsing raises), `spin` (it takes all the processor time there is) or
+`grow BYTES`. The end of the connection is the end of the
 process, so a test waits for what happens and never sleeps. As a module it is the parent: `-m
 tests.support.obedient SOCKET PROCS [--lock FILE] [--lifeline FD]`.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -36,6 +39,8 @@ async def obey(settings: WorkerSettings, birth: Birth) -> int:
         "loop": type(asyncio.get_running_loop()).__module__,
     }
     writer.write(json.dumps(hello).encode() + b"\n")
+    mark = Mark(birth.mark)
+    parsing, kept = contextlib.ExitStack(), bytearray()
     deaf = False
     told = asyncio.create_task(reader.readline())
     while True:
@@ -49,10 +54,10 @@ async def obey(settings: WorkerSettings, birth: Birth) -> int:
                 return 3
             continue
         stop.cancel()
-        word, _, number = told.result().decode().strip().partition(" ")
+        word, *numbers = told.result().decode().split() or [""]
         match word:
             case "exit":
-                return int(number)
+                return int(numbers[0])
             case "raise":
                 raise RuntimeError("told to")
             case "deafen":
@@ -63,6 +68,25 @@ async def obey(settings: WorkerSettings, birth: Birth) -> int:
                 await writer.drain()
                 while True:
                     time.sleep(60)  # noqa: ASYNC251  the loop is to stand still
+            case "bound":
+                mark.bound(float(numbers[0]), int(numbers[1]))
+            case "parse":
+                parsing.enter_context(mark.page.parsing(int(numbers[0]), 7, "http://poison.test/"))
+                writer.write(b"parsing\n")
+            case "done":
+                parsing.close()
+                writer.write(b"done\n")
+            case "fail":
+                with mark.page.parsing(int(numbers[0]), 7, "http://poison.test/"):
+                    raise RuntimeError("told to")
+            case "grow":
+                kept += b"x" * int(numbers[0])
+                writer.write(b"grown\n")
+            case "spin":
+                writer.write(b"spinning\n")
+                await writer.drain()
+                while True:
+                    pass
             case _:
                 return 1
         told = asyncio.create_task(reader.readline())

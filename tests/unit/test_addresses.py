@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
+from common.url import canonical, host_key
 from worker.addresses import NOTHING, parse_allowed, refusal
 
 ALL = parse_allowed(["all"])
@@ -165,3 +166,28 @@ def test_what_is_no_network_is_told() -> None:
     for text in ("10.0.0.0/40", "intranet", ""):
         with pytest.raises(UsageError, match="allow-private"):
             parse_allowed([text])
+
+
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [
+        ("2130706433", "loopback"),
+        ("0x7f000001", "loopback"),
+        ("0x7f.1", "loopback"),
+        ("0177.0.0.1", "loopback"),
+        ("127.1", "loopback"),
+        ("0", "unspecified"),
+        ("2852039166", "metadata"),
+        ("0xA9.0376.43518", "metadata"),
+        ("%31%36%39.254.169.254", "metadata"),
+        ("\uff11\uff16\uff19\u3002254\uff0e169\uff61254", "metadata"),
+        ("169.254.169.254.", "metadata"),
+        ("[::FFFF:A9FE:A9FE]", "metadata"),
+        ("[0:0:0:0:0:ffff:127.0.0.1]", "loopback"),
+        ("[2001:0:7f00:1::80ff:fffe]", "reserved"),  # Teredo, whatever it carries
+        ("[64:ff9b:1::a00:1]", "reserved"),  # NAT64 of the local network (RFC 8215)
+    ],
+)
+def test_however_a_url_spells_it_an_address_is_judged_as_what_it_is(host: str, kind: str) -> None:
+    name = host_key(canonical(f"http://{host}/"))
+    assert refusal(name.strip("[]")) == kind
