@@ -246,6 +246,12 @@ def table(status: Status, width: int) -> Group:
         parts.append(_counts("outcomes", dict(sorted(status.outcomes.items(), key=lambda of: -of[1])), width))
     if status.refused:
         parts.append(_counts("left out", dict(status.refused), width))
+    if status.guarded:
+        parts.append(_counts("set aside", dict(status.guarded), width))
+    if status.relinked:
+        parts.append(Text(f"links again {number_text(status.relinked)}"))
+    if status.round:
+        parts.append(_counts(f"round {status.round}", dict(status.again), width))
     if status.workers:
         workers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("worker", "process"):
@@ -301,6 +307,12 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
     if status.refused:
         told = ", ".join(f"{escaped(rule)} {number_text(count)}" for rule, count in status.refused.items())
         yield f"  links left out: {told}\n"
+    if status.guarded:
+        told = ", ".join(f"{escaped(rule)} {number_text(count)}" for rule, count in status.guarded.items())
+        yield f"  set aside as TRAP: {told}\n"
+    if status.round:
+        told = ", ".join(f"{what} {number_text(count)}" for what, count in status.again.items())
+        yield f"  round {status.round}: {told}\n"
     if status.seeds.bad:
         bad, where = plural(status.seeds.bad, "bad seed"), f"{status.directory}/seeds"
         yield f"  {bad} of {number_text(status.seeds.read)}: {where}\n"

@@ -114,6 +114,14 @@ class Status:
     workers: tuple[WorkerStatus, ...] = ()
     refused: Mapping[str, int] = field(default_factory=dict)
     """URLs found but never admitted, by the scope rule that refused them."""
+    guarded: Mapping[str, int] = field(default_factory=dict)
+    """Requests set aside as TRAP, by the guard that did it."""
+    relinked: int = 0
+    """Visits made again for links alone, because a page was found nearer to the seeds."""
+    round: int = 0
+    """0, then one more with each recrawl."""
+    again: Mapping[str, int] = field(default_factory=dict)
+    """In a round of recrawling: pages that are `new`, `changed`, `unchanged`, `vanished`."""
     seeds: Seeds = Seeds()
     seed_ends: tuple[SeedEnd, ...] = ()
     """Of the first few seeds, those that gave no page."""
@@ -181,6 +189,10 @@ class Meter:
             return 0.0
         then, before = self._samples[0]
         return (total - before) / (now - then) if now > then else 0.0
+
+
+AGAIN = ("new", "changed", "unchanged", "vanished")
+"""What a recrawl says of pages, in the order in which it is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,10 @@ class Watch:
             errors=counts.of(State.FAILED),
             workers=workers,
             refused={rule: count for rule, count in counts.refused.items() if count},
+            guarded={rule: count for rule, count in counts.guarded.items() if count},
+            relinked=counts.relinked,
+            round=core.round,
+            again={what: counts.again[what] for what in st.AGAIN} if core.round else {},
             seeds=st.Seeds(tally.read, tally.bad, tally.reading > 0),
             seed_ends=self._seed_ends(first) if exit_code is not None and not counts.seeds_ok else (),
             eta_seconds=st.estimate(

@@ -5,38 +5,31 @@ takes leases, paces their visits, gives out fetches, holds every page until its 
 shards that own them and then until the page itself is (PROTOCOL rule 1), sends again what is not answered, renews
 what it holds, and stops by its own clock when a lease runs out (rules 6 to 8).
 
-What is owed for a page goes links sent -> links answered -> page sent -> page answered; the outlinks of the page's
-own shard ride in the page, unless they are too many. When this machine's own network seems to be down, nothing is
-counted: its leases go back until a probe finds the network again.
+This file talks with the shards: greeting, taking leases and renewing them, pausing, leaving, the clock of it all.
+What is done with a lease that is held is in visits.py, its lower half. What is owed for a page goes
+links sent -> links answered -> page sent -> page answered; the outlinks of the page's own shard ride in the page,
+unless they are too many. When this machine's own network seems to be down, nothing is counted: its leases go back,
+and none are taken until a probe finds the network again.
 
 Invariants: a lease is taken once; a page is sent only after its links were accepted; no fetch begins while
 `unacknowledged_pages` or `unacknowledged_bytes` are held unanswered, so what is held is at most that and what was in
 flight (rule 23). Every time at which something is due is entered with `_due`.
 
-Parts, each with state of its own: visit.py (one lease), chase.py (a robots.txt that leads on), owed.py (messages
-without an answer), outlinks.py (whose they are), shards.py (a shard as seen from here), suspicion.py (whose fault a
-failure is), rulebook.py (robots rules by version). Shells: app.py (fetches), link.py (sends).
+Read next: visits.py, visit.py (one lease), shards.py (a shard as seen from here). Shells: app.py, link.py.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from common import messages as m
 from common.config import CrawlConfig
 from common.errors import ProtocolError
-from common.messages import LeaseId, LinkGroup, Phase, SessionId, lease_epoch, lease_shard
-from common.outcome import Outcome
+from common.messages import LeaseId, Phase, SessionId, lease_epoch, lease_shard
 from common.scope import Scope
-from common.url import CanonicalURL, HostKey, host_key, slot
 from common.wire import unpack as unpack_wire
-from worker import outlinks
-from worker.chase import Chase, Chases
-from worker.owed import SEND_AGAIN_AFTER, Debts, Owed
-from worker.robots import MAX_REDIRECTS, NO_RULES, Rules, parse
-from worker.rulebook import Rulebook, sitemaps
+from worker.owed import SEND_AGAIN_AFTER
 from worker.sent import SentLinks
 from worker.shards import Identity, ShardLink
 from worker.steps import (
@@ -51,27 +44,19 @@ from worker.steps import (
     Leaving,
     Load,
     Post,
-    Probe,
     Probed,
-    Report,
     Rescoped,
     RobotsFetched,
     Woken,
 )
-from worker.suspicion import ROBOTS_ANSWERS, Standing, Suspicion, is_answer
-from worker.visit import Refused, Visit
+from worker.suspicion import Standing
+from worker.visits import Visits
 
 HELLO_AGAIN_AFTER = 1.0
 """Seconds between Hellos while nobody answers."""
 
 TAKEN_KEPT = 65_536
 """Lease ids remembered, so that a lease is taken once."""
-
-NOT_SENT_WAIT = 1.0
-"""Seconds until a fetch that could not be sent for a reason of this machine is tried again."""
-
-SELF_REDIRECT_TTLS = 5
-"""Lease times within which a request is fetched again; the shard takes back what brings no result in ten."""
 
 DRAIN_SECONDS = 5.0
 """How long fetches in flight may still take when the crawl pauses or stops."""
@@ -82,7 +67,7 @@ LANE_REQUESTS = 4
 MAX_REQUESTS = 65_000
 
 
-class Agent:
+class Agent(Visits):
     """One worker process. `lanes`: its `--concurrency`, which the crawl's configuration may lower."""
 
     def __init__(
@@ -98,7 +83,7 @@ class Agent:
         now: float,
         max_lanes: int,
     ) -> None:
-        self._session = SessionId(session)
+        super().__init__(SessionId(session), now)
         self._identity = Identity(
             self._session,
             tuple(SessionId(dead) for dead in replaces),
@@ -109,37 +94,20 @@ class Agent:
             local,
         )
         self._max_lanes = max_lanes
-        self._links = {0: ShardLink(0, next_hello=now)}
         self._crawl: bytes | None = None
-        self._ttl = 30.0
         self._beat = 5.0
-        self._slots = bytes(1024)
-        self._config: CrawlConfig | None = None
         self._scope: Scope | None = None
         self._seed = 0
         self.phase = Phase.RUNNING
-        self.sent = SentLinks(16)
-        self._visits: dict[int, Visit] = {}
         self._early: dict[int, m.Lease] = {}
         """Leases that wait for a newer scope."""
         self._taken: OrderedDict[int, None] = OrderedDict()
-        self._rulebook = Rulebook()
-        self._chases = Chases()
-        self._asked_robots: dict[int, tuple[RobotsFetched, Rules]] = {}
-        self._out: list[Instruction] = []
-        self._owed = Debts(self._session, self._links, self._out)
-        self._stalled: dict[int, None] = {}
-        """Visits that could go on but for the bound on what is unanswered."""
-        self._suspicion: Suspicion[Fetched | RobotsFetched] = Suspicion()
         self._draining_since: float | None = None
         self._leaving = False
         self._gone = False
         self._load = Load(0, 0)
-        self.fetched = 0
-        self._look_at = now
-        """Nothing is due before; every new time is entered here, the next one is looked up when it has passed."""
 
-    # --------------------------------------------------------------------------------------------------- entries
+    # ----------------------------------------------------------------------------------------------------- entries
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take one event; carry out what comes back in its order."""
@@ -166,25 +134,11 @@ class Agent:
         self._out.clear()
         return out
 
-    def next_wakeup(self) -> float:
-        """When to send Woken at the latest."""
-        return self._look_at
-
-    def may_write(self, lease: int, now: float) -> bool:
-        """Asked after connecting, just before a request is written: does the lease still hold? (rule 8)"""
-        visit = self._visits.get(lease)
-        return visit is not None and now < visit.deadline
-
     def lower_lanes(self, lanes: int) -> None:
         """This process cannot have more fetches at once than this, whatever the crawl's concurrency."""
         self._max_lanes = lanes
 
-    @property
-    def in_flight(self) -> int:
-        """Fetches under way."""
-        return sum(len(visit.in_flight) for visit in self._visits.values())
-
-    # ------------------------------------------------------------------------------------------------ from shards
+    # ------------------------------------------------------------------------------------------------- from shards
 
     def _arrived(self, link: ShardLink, message: m.ToWorker, now: float) -> None:
         if message.session != self._session:
@@ -269,6 +223,14 @@ class Agent:
             self._beat_now(now)
             self._go_on(now)
 
+    def _rescope(self, message: m.Rescope, now: float) -> None:
+        if self._scope is None or self._config is None or message.scope_version <= self._scope.version:
+            return
+        self._scope = Scope.from_wire(unpack_wire(message.scope))
+        self.sent.clear()
+        self._out.append(Rescoped(self._scope))
+        self._take_early(now)
+
     def _alive(self, link: ShardLink, alive: m.Alive, now: float) -> None:
         sent_at = link.sent_at.get(alive.number)
         if alive.epoch != link.epoch:
@@ -299,21 +261,7 @@ class Agent:
         if self._scope is not None and alive.scope_version > self._scope.version:
             link.welcome, link.next_hello = False, self._due(now)
 
-    def _set_phase(self, phase: Phase, now: float) -> None:
-        """The crawl runs when every shard says so: they hear of a new phase at different times."""
-        self.phase = phase
-        if phase is Phase.FINISHED:
-            self._out.append(Exit(finished=True))
-        elif phase is not Phase.RUNNING:
-            self._drain(now)
-        elif self._draining_since is not None and not self._leaving:
-            self._draining_since = None
-            self._beat_now(now)
-
-    def _beat_now(self, now: float) -> None:
-        """The credit has changed: say so at once."""
-        for link in self._links.values():
-            link.next_beat = self._due(now)
+    # ------------------------------------------------------------------------------------------------------ leases
 
     def _take(self, link: ShardLink, lease: m.Lease, now: float) -> None:
         if lease.id in self._taken or lease_epoch(lease.id) != link.epoch or not link.welcome:
@@ -334,26 +282,6 @@ class Agent:
             return
         self._begin(link, lease, sent_at + self._ttl, now)
 
-    def _begin(self, link: ShardLink, lease: m.Lease, deadline: float, now: float) -> None:
-        config = self._config
-        assert config is not None
-        visit = Visit(
-            lease,
-            shard=link.shard,
-            deadline=deadline,
-            verdicts=self._rulebook.verdicts(lease.robots, config.robots_token, len(self._links)),
-            obey=config.obey_robots,
-            now=now,
-            jitter=config.jitter,
-            with_cookies=config.cookies,
-        )
-        self._due(deadline)
-        if visit.is_permit:
-            self._permitted(link, visit, now)
-            return
-        self._visits[lease.id] = visit
-        self._advance(visit, now)
-
     def _recall(self, link: ShardLink, lease: LeaseId, now: float) -> None:
         """Its terms have changed: nothing more of it is begun, and it goes back. Not held: nothing to do."""
         visit = self._visits.get(lease)
@@ -361,14 +289,6 @@ class Agent:
             self._wind_up(visit, now)
         elif self._early.pop(lease, None) is not None:
             self._release(link, lease, None, now)
-
-    def _rescope(self, message: m.Rescope, now: float) -> None:
-        if self._scope is None or self._config is None or message.scope_version <= self._scope.version:
-            return
-        self._scope = Scope.from_wire(unpack_wire(message.scope))
-        self.sent.clear()
-        self._out.append(Rescoped(self._scope))
-        self._take_early(now)
 
     def _take_early(self, now: float) -> None:
         """The scope is another one now: look again at the leases that waited for it."""
@@ -379,242 +299,23 @@ class Agent:
             if link is not None:
                 self._take(link, lease, now)
 
-    # ------------------------------------------------------------------------------------------------- their answers
+    # ----------------------------------------------------------------------------------- running, pausing, leaving
 
-    def _accepted(self, number: int, now: float) -> None:
-        owed = self._owed.settle(number)
-        if owed is None:
-            return
-        if isinstance(owed.message, m.Links):
-            self._links_accepted(number, owed, now)
-            return
-        visit = self._visits.get(owed.lease)
-        if isinstance(owed.message, m.Page):
-            self.sent.enter_all(owed.fingerprints, owed.depth)
-            if visit is not None and owed.ordinal is not None:
-                visit.unanswered.discard(owed.ordinal)
-                self._advance(visit, now)
-        else:
-            self._robots_known(number, visit, now)
+    def _set_phase(self, phase: Phase, now: float) -> None:
+        """The crawl runs when every shard says so: they hear of a new phase at different times."""
+        self.phase = phase
+        if phase is Phase.FINISHED:
+            self._out.append(Exit(finished=True))
+        elif phase is not Phase.RUNNING:
+            self._drain(now)
+        elif self._draining_since is not None and not self._leaving:
+            self._draining_since = None
+            self._beat_now(now)
 
-    def _links_accepted(self, number: int, owed: Owed, now: float) -> None:
-        waiting = self._owed.links_answered(number, owed)
-        visit = self._visits.get(owed.lease)
-        if waiting is not None and visit is not None and owed.ordinal is not None:
-            self._send_page(visit, owed.ordinal, waiting.report, waiting.own, now)
-
-    def _refused(self, number: int, reason: str, now: float) -> None:
-        owed = self._owed.get(number)
-        if owed is None:
-            return
-        if reason == "pieces":
-            self._due(self._owed.send_pieces(owed, now))
-            return
-        if isinstance(owed.message, m.Links):
-            owed.due = self._due(now + SEND_AGAIN_AFTER)
-            return
-        self._owed.settle(number)
-        self._asked_robots.pop(number, None)
-        if reason == "lease":
-            self._drop(owed.lease, now)
-
-    # ------------------------------------------------------------------------------------------------ own results
-
-    def _fetched(self, done: Fetched, now: float) -> None:
-        visit = self._visits.get(done.lease)
-        if visit is None or done.ordinal not in visit.in_flight:
-            return
-        if done.report is None:
-            visit.not_sent(done.ordinal, done.ended + NOT_SENT_WAIT)
-            self._advance(visit, now)
-            return
-        self.fetched += 1
-        visit.landed(done.ordinal, done.ended)
-        if done.report.network:
-            held = self._suspicion.failed(visit.lease.host, done, self._visited, now)
-            self._doubt(now)
-        else:
-            held = False
-            if self._suspicion.alert and is_answer(done.report.facts):
-                self._stand(self._suspicion.answered(), now)
-        if not held:
-            self._came(visit, done.ordinal, done.report, now)
-        self._advance(visit, now)
-
-    def _came(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
-        """A fetch has its report, and it stands."""
-        if report.cookies is not None:
-            visit.keep_cookies(report.cookies)
-        if report.again:
-            if visit.fetch_again(ordinal, now, SELF_REDIRECT_TTLS * self._ttl):
-                return
-            report = replace(report, facts=_to_itself(report.facts))
-        self._report(visit, ordinal, report, now)
-
-    def _report(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
-        own: outlinks.Groups = report.links
-        foreign: dict[int, list[LinkGroup]] = {}
-        if len(self._links) > 1:
-            own, foreign = outlinks.by_owner(own, self._slots, visit.shard)
-        if not foreign and not outlinks.is_large(own):
-            self._send_page(visit, ordinal, report, own, now)
-        else:
-            self._due(self._owed.send_links(visit, ordinal, report, own, foreign, now))
-
-    def _send_page(
-        self, visit: Visit, ordinal: int, report: Report, own: tuple[LinkGroup, ...], now: float
-    ) -> None:
-        self._due(self._owed.send_page(visit, ordinal, report, own, now))
-
-    # ------------------------------------------------------------------------------------------------- robots.txt
-
-    def _robots_fetched(self, done: RobotsFetched, now: float) -> None:
-        """A hop is over: the lane it took is free after the delay, and a permit goes back unless it leads on there."""
-        visit = self._visits.get(done.lease)
-        if visit is None or visit.asking != done.authority:
-            return
-        chase = self._chases.get(done.lease)
-        permit = None if chase is None or chase.permit is None else self._visits[chase.permit]
-        if done.verdict == "follow" and (done.target is None or done.hops >= MAX_REDIRECTS):
-            done = replace(done, verdict="allow")  # as if it were absent (RFC 9309, 2.3.1.2)
-        if not done.sent:
-            if permit is not None:
-                self._end_permit(permit, now)
-            self._give_up_asking(visit, now)
-            return
-        (permit or visit).robots_landed(done.ended, done.hops)
-        if permit is not None and (done.target is None or host_key(done.target) != permit.lease.host):
-            self._end_permit(permit, now)
-        held = False
-        if done.network:
-            host = host_key(CanonicalURL(done.url))
-            held = self._suspicion.failed(host, done, self._visited, now)
-            self._doubt(now)
-        elif self._suspicion.alert and (done.status is not None or done.verdict in ROBOTS_ANSWERS):
-            self._stand(self._suspicion.answered(), now)
-        if not held:
-            self._robots_came(visit, done, now)
-
-    def _robots_came(self, visit: Visit, done: RobotsFetched, now: float) -> None:
-        """A hop has its answer: on to the next, or tell the shard."""
-        chase = self._chases.get(done.lease)
-        if done.verdict == "follow":
-            assert done.target is not None
-            if chase is None:
-                chase = self._chases.begin(done.lease, done.authority, done.ip, done.target)
-            chase.keep(done.record)
-            chase.url, chase.hops = done.target, done.hops + 1
-            self._follow(visit, chase, now)
-            return
-        if chase is not None:
-            done = chase.came_to(done)
-            self._chases.forget(done.lease)
-        self._tell_robots(visit, done, now)
-
-    def _follow(self, visit: Visit, chase: Chase, now: float) -> None:
-        """The next hop: within the host in the visit's own lane, elsewhere under a permit."""
-        host = host_key(chase.url)
-        permit = None if chase.permit is None else self._visits[chase.permit]
-        if visit.draining:
-            if permit is not None:
-                self._end_permit(permit, now)
-            self._give_up_asking(visit, now)
-        elif host == visit.lease.host:
-            self._out.append(visit.hop(visit.lease.id, chase.authority, chase.url, chase.hops, now))
-        elif permit is not None:
-            self._out.append(permit.hop(visit.lease.id, chase.authority, chase.url, chase.hops, now))
-        else:
-            wanted = self._chases.want(chase, now)
-            if wanted is not None:
-                self._want(wanted, now)
-            self._due(now + SEND_AGAIN_AFTER)
-
-    def _want(self, host: HostKey, now: float) -> None:
-        link = self._links[self._slots[slot(host)]]
-        if link.welcome:
-            self._out.append(Post(link.shard, m.Want(link.next_number(now), self._session, host)))
-
-    def _permitted(self, link: ShardLink, permit: Visit, now: float) -> None:
-        """A permit came: the hop that waited for it begins. Nobody waits any more: it goes back."""
-        host = HostKey(permit.lease.host)
-        chase = self._chases.serve(host, permit.lease.id)
-        if chase is None:
-            self._release(link, permit.lease.id, None, now)
-            return
-        self._visits[permit.lease.id] = permit
-        self._out.append(permit.hop(chase.lease, chase.authority, chase.url, chase.hops, now))
-        if self._chases.is_wanted(host, self._due(now + SEND_AGAIN_AFTER)):
-            self._want(host, now)
-
-    def _end_permit(self, permit: Visit, now: float) -> None:
-        """Give a permit back; its last fetch is over."""
-        permit.asking = None
-        self._give_back(permit, now)
-
-    def _give_up_asking(self, visit: Visit, now: float) -> None:
-        """Its robots.txt did not come for a reason that is not the host's: the lease goes back, to be lent again."""
-        visit.asking = None
-        self._chases.forget(visit.lease.id)
-        self._wind_up(visit, now)
-
-    def _no_permit(self, chase: Chase, now: float) -> None:
-        visit = self._visits[chase.lease]
-        self._chases.forget(chase.lease)
-        self._tell_robots(visit, chase.unreachable(now), now)
-
-    def _tell_robots(self, visit: Visit, done: RobotsFetched, now: float) -> None:
-        assert self._config is not None
-        rules = parse(done.text, self._config.robots_token) if done.text else NO_RULES
-        found = sitemaps(done.authority, rules, self._config)
-        self._asked_robots[self._owed.next_number] = done, rules
-        self._due(self._owed.send_robots(visit, done, rules.crawl_delay, found, now))
-
-    def _robots_known(self, number: int, visit: Visit | None, now: float) -> None:
-        """The shard has it: the visit goes on under its rules, or gives its lease back when there are none yet.
-
-        A delay that robots.txt asks for is not in this lease's terms; so the lease is given back then as well, and
-        comes again with the delay that the shard worked out.
-        """
-        done, rules = self._asked_robots.pop(number)
-        if visit is None or visit.asking != done.authority:
-            return
-        visit.asking = None
-        if done.verdict not in ("rules", "allow"):
-            self._wind_up(visit, now)
-            return
-        visit.verdicts[done.authority] = rules
-        if rules.crawl_delay is not None and rules.crawl_delay > visit.lease.delay:
-            self._wind_up(visit, now)
-            return
-        self._advance(visit, now)
-
-    # ---------------------------------------------------------------------------------------------- whose fault it is
-
-    def _visited(self) -> set[str]:
-        """The hosts that this process visits."""
-        return {visit.lease.host for visit in self._visits.values()}
-
-    def _doubt(self, now: float) -> None:
-        """A failure may be this machine's own: probe, if enough of them are."""
-        if self._suspicion.probe_due(now):
-            self._out.append(Probe())
-        self._due(self._suspicion.next_time())
-
-    def _stand(self, results: Sequence[Fetched | RobotsFetched], now: float) -> None:
-        """Failures that were held back were the hosts' own."""
-        if not results:
-            return
-        for done in results:
-            visit = self._visits.get(done.lease)
-            if visit is None:
-                continue
-            if isinstance(done, RobotsFetched):
-                if visit.asking == done.authority:
-                    self._robots_came(visit, done, now)
-            elif done.ordinal in visit.unanswered and done.report is not None:
-                self._came(visit, done.ordinal, done.report, now)
-                self._advance(visit, now)
-        self._go_on(now)
+    def _beat_now(self, now: float) -> None:
+        """The credit has changed: say so at once."""
+        for link in self._links.values():
+            link.next_beat = self._due(now)
 
     def _probed(self, works: bool, now: float) -> None:
         was = self._suspicion.standing
@@ -623,88 +324,9 @@ class Agent:
         self._doubt(now)
         if standing is Standing.OFFLINE and was is not Standing.OFFLINE:
             self._go_offline(now)
+            self._release_early(now)
         if (standing is Standing.OFFLINE) is not (was is Standing.OFFLINE):
             self._beat_now(now)
-
-    def _go_offline(self, now: float) -> None:
-        """This machine's network is down: no try counts, and everything goes back as soon as it may.
-
-        What has landed before is still told first: the shards may be on this side of the trouble.
-        """
-        self._uphold()
-        for visit in list(self._visits.values()):
-            if visit.lease.id not in self._visits:
-                continue  # a permit, given back with the visit it was for
-            self._out.append(Abort(visit.lease.id))
-            self._stop_chase(visit, now)
-            visit.cut_off(now)
-            if visit.is_permit:
-                self._end_permit(visit, now)
-            else:
-                self._wind_up(visit, now)
-        self._release_early(now)
-
-    def _uphold(self) -> None:
-        """Nothing that is held back counts: its requests are still to do."""
-        for done in self._suspicion.drop_held():
-            visit = self._visits.get(done.lease)
-            if visit is None:
-                continue
-            if isinstance(done, RobotsFetched):
-                if visit.asking == done.authority:
-                    visit.asking = None
-                    self._chases.forget(done.lease)
-            elif done.ordinal in visit.unanswered:
-                visit.undo(done.ordinal)
-
-    # ------------------------------------------------------------------------------------------------------- visits
-
-    def _advance(self, visit: Visit, now: float) -> None:
-        """Give out what a visit may begin, within the bound on what is unanswered."""
-        if visit.lease.id not in self._visits:
-            return
-        if visit.done:
-            del self._visits[visit.lease.id]
-            self._stalled.pop(visit.lease.id, None)
-            return
-        if visit.draining and visit.resting and not visit.unanswered:
-            self._give_back(visit, now)
-            return
-        room = self._room()
-        if room <= 0:
-            self._stalled[visit.lease.id] = None
-            return
-        for step in visit.next(now, room):
-            if isinstance(step, Refused):
-                self._report(visit, step.ordinal, Report(_no_fetch(step.outcome)), now)
-            else:
-                self._out.append(step)
-        if visit.todo and visit.lanes and visit.asking is None and not visit.draining and not visit.in_flight:
-            self._stalled[visit.lease.id] = None
-
-    def _room(self) -> int:
-        """How many more fetches may begin: a page each may come to be unanswered."""
-        if self._config is None:
-            return 0
-        if self._suspicion.standing is not Standing.WATCHING:
-            return 0
-        tuning = self._config.tuning
-        pages = len(self._owed) + len(self._suspicion)
-        if not pages:
-            return max(1, tuning.unacknowledged_pages)
-        if self._owed.bytes >= tuning.unacknowledged_bytes:
-            return 0
-        return tuning.unacknowledged_pages - pages
-
-    def _go_on(self, now: float) -> None:
-        """Answers made room: visits that waited for it go on."""
-        for lease in list(self._stalled):
-            if self._room() <= 0:
-                return
-            del self._stalled[lease]
-            visit = self._visits.get(lease)
-            if visit is not None:
-                self._advance(visit, now)
 
     def _drain(self, now: float) -> None:
         """Begin nothing new; fetches in flight may land, then everything is given back."""
@@ -724,54 +346,20 @@ class Agent:
             self._release(self._links[lease_shard(early.id)], early.id, None, now)
         self._early.clear()
 
-    def _give_back(self, visit: Visit, now: float) -> None:
-        """Release the lease; what of it has no result is queued again by the shard."""
-        if not visit.resting:
-            visit.last_end = now
-        self._forget(visit.lease.id, now)
-        self._release(self._links[visit.shard], visit.lease.id, visit.last_end, now)
-
-    def _wind_up(self, visit: Visit, now: float) -> None:
-        """Begin nothing more of this lease, and give it back when what it has landed is answered."""
-        visit.draining = True
-        if self._chases.waits(visit.lease.id):
-            visit.asking = None
-            self._chases.forget(visit.lease.id)
-        self._advance(visit, now)
-
-    def _release(self, link: ShardLink, lease: LeaseId, last_end: float | None, now: float) -> None:
-        age = None if last_end is None else max(0.0, now - last_end)
-        self._out.append(Post(link.shard, m.Release(link.next_number(now), self._session, lease, age)))
-        link.releasing[lease] = (self._due(now + SEND_AGAIN_AFTER), last_end)
-
-    def _drop(self, lease: int, now: float) -> None:
-        """The lease is not ours any more, by the shard's word or by our clock: break it off."""
-        if lease in self._visits:
-            self._out.append(Abort(lease))
-            self._forget(lease, now)
-
-    def _forget(self, lease: int, now: float) -> None:
-        """Nothing of this lease is sent any more. A permit goes back with the visit it is for; without its permit, a
-        visit gives up its robots.txt."""
-        visit = self._visits.pop(lease)
-        self._stalled.pop(lease, None)
-        if visit.is_permit:
-            chase = self._chases.permit_over(lease)
-            if chase is not None and visit.asking is not None:
-                self._give_up_asking(self._visits[chase.lease], now)
-            return
-        for number in [number for number, (done, _) in self._asked_robots.items() if done.lease == lease]:
-            del self._asked_robots[number]
-        self._owed.forget(lease)
-        self._stop_chase(visit, now)
-
-    def _stop_chase(self, visit: Visit, now: float) -> None:
-        """A visit ends while its robots.txt leads elsewhere: what is under way there is broken off."""
-        permit = self._chases.forget(visit.lease.id)
-        if permit is not None:
-            self._out.append(Abort(permit))
-            self._visits[permit].cut_off(now)
-            self._give_back(self._visits[permit], now)
+    def _end_drain(self, now: float) -> None:
+        """When all has landed, or took too long."""
+        if self._draining_since is not None and now >= self._draining_since + DRAIN_SECONDS:
+            for visit in list(self._visits.values()):
+                if visit.lease.id in self._visits:  # a permit may have gone back with the visit it was for
+                    self._out.append(Abort(visit.lease.id))
+                    self._give_back(visit, now)
+        if self._leaving and not self._visits and not self._gone:
+            self._gone = True
+            for link in self._links.values():
+                # Not welcome yet does not mean that our Hello has not come.
+                number = link.next_number(now)
+                self._out.append(Post(link.shard, m.Goodbye(number, self._session, ())))
+            self._out.append(Exit(finished=False))
 
     def _drop_everything(self, now: float) -> None:
         """Another crawl, or a store that lost commits (rule 13)."""
@@ -788,7 +376,7 @@ class Agent:
         self._taken.clear()
         self.sent.clear()
 
-    # --------------------------------------------------------------------------------------------------------- time
+    # -------------------------------------------------------------------------------------------------------- time
 
     def _keep_time(self, now: float) -> None:
         self._look_at = now
@@ -829,30 +417,6 @@ class Agent:
             times.append(self._draining_since + DRAIN_SECONDS)
         return min(times)
 
-    def _due(self, time: float) -> float:
-        """Enter a time at which something is due."""
-        if time < self._look_at:
-            self._look_at = time
-        return time
-
-    def _send_again(self, owed: Owed, now: float) -> None:
-        self._owed.send_again(owed, now)
-
-    def _end_drain(self, now: float) -> None:
-        """When all has landed, or took too long."""
-        if self._draining_since is not None and now >= self._draining_since + DRAIN_SECONDS:
-            for visit in list(self._visits.values()):
-                if visit.lease.id in self._visits:  # a permit may have gone back with the visit it was for
-                    self._out.append(Abort(visit.lease.id))
-                    self._give_back(visit, now)
-        if self._leaving and not self._visits and not self._gone:
-            self._gone = True
-            for link in self._links.values():
-                # Not welcome yet does not mean that our Hello has not come.
-                number = link.next_number(now)
-                self._out.append(Post(link.shard, m.Goodbye(number, self._session, ())))
-            self._out.append(Exit(finished=False))
-
     def _hello(self, link: ShardLink, now: float) -> None:
         link.next_hello = now + HELLO_AGAIN_AFTER
         self._out.append(Post(link.shard, self._identity.hello(link, self._held(link), now)))
@@ -887,16 +451,3 @@ class Agent:
             return 0, 0
         lanes = max(1, min(self._config.concurrency, self._max_lanes) // len(self._links))
         return lanes, min(lanes * LANE_REQUESTS + 64, MAX_REQUESTS)
-
-
-def _no_fetch(outcome: Outcome) -> m.Facts:
-    return m.Facts(outcome.code, reason="robots")
-
-
-def _to_itself(facts: m.Facts) -> m.Facts:
-    """A page that was redirected to itself once too often."""
-    return facts._replace(
-        outcome=Outcome.TOO_MANY_REDIRECTS.code,
-        reason="self",
-        error="it redirects to itself, again and again",
-    )

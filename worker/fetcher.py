@@ -212,8 +212,11 @@ class Fetcher:
             url, method, way, target, headers, head, body, begun, max_bytes, may_write, accept_body
         )
         try:
-            if way.gated:
-                await self._enter(request)
+            if way.gated and self._gate is not None:
+                if way.address is not None:
+                    request.place = self._gate.enter_now(way.address, way.host)
+                if request.place is None:
+                    await self._enter(request)
             while True:
                 try:
                     return await self._exchange(connector, request)

@@ -47,15 +47,22 @@ class AddressGate:
         self.waiting = 0
         """Fetches that wait now."""
 
-    async def enter(self, address: str, host: str) -> Place:
-        """Wait until a fetch of `host` at `address` may begin. Raises OSError when the gate is closed meanwhile."""
-        place = Place(address, host)
+    def enter_now(self, address: str, host: str) -> Place | None:
+        """A place for a fetch of `host` at `address`, if it need not wait for one."""
         door = self._doors.get(address)
         if door is None:
             door = self._doors[address] = _Door()
         if not door.waiting and (host in door.fetches or len(door.fetches) < self._cap):
             door.fetches[host] = door.fetches.get(host, 0) + 1
-            return place
+            return Place(address, host)
+        return None
+
+    async def enter(self, address: str, host: str) -> Place:
+        """Wait until a fetch of `host` at `address` may begin. Raises OSError when the gate is closed meanwhile."""
+        now = self.enter_now(address, host)
+        if now is not None:
+            return now
+        place, door = Place(address, host), self._doors[address]
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         door.waiting.append((place, future))
         self.waiting += 1

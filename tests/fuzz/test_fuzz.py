@@ -82,15 +82,17 @@ def test_every_class_of_message_is_made_and_comes_back(kind: type[m.Message]) ->
 
 def test_leases_are_granted_and_pages_are_taken_beside_the_nonsense() -> None:
     """So that the search is not one of refusals alone."""
-    target = ShardTarget(random.Random(5))
-    while target.sent < 3000:
-        target.step()
-    counts = target.bench.shard.ledger.counts
-    assert counts.charged > 30 and counts.ended > 5, counts
-    agent = AgentTarget(random.Random(5))
-    while agent.sent < 3000:
-        agent.step()
-    assert agent.fetches > 30
+    charged = ended = fetches = 0
+    for seed in range(4):
+        target = ShardTarget(random.Random(seed))
+        agent = AgentTarget(random.Random(seed))
+        while target.sent < 1500:
+            target.step()
+            agent.step()
+        charged += target.bench.shard.ledger.counts.charged
+        ended += target.bench.shard.ledger.counts.ended
+        fetches += agent.fetches
+    assert charged > 50 and ended > 20 and fetches > 50, (charged, ended, fetches)
 
 
 HEADERS = {
@@ -133,7 +135,7 @@ def test_columns_of_a_group_of_links_are_equally_long() -> None:
 
 
 def test_a_header_holds_no_maps_and_no_extensions() -> None:
-    """No message has any; a map costs a hundred times its bytes."""
+    """No message has any; an empty map costs 64 times its byte."""
     tag = next(tag for tag, kind in TAGS.items() if kind is m.Hello)
     for strange in ({}, {1: 2}, msgpack.ExtType(5, b"x"), msgpack.Timestamp(1, 2)):
         with pytest.raises(ProtocolError, match="not msgpack"):

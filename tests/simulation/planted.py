@@ -31,7 +31,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.parts import Parts
 from tests.simulation.web import make_chain
 from tests.support.disk import CrashableFiles, CrashableStore
-from worker import agent as core
+from worker import visits as core
 from worker.agent import Agent
 
 

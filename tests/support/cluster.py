@@ -86,9 +86,11 @@ class Cluster:
         delay: float = 0.1,
         lease_ttl: float = 30.0,
         heartbeat: float = 5.0,
+        tuning: str = "",
         options: tuple[str, ...] = (),
+        python: str | Path = sys.executable,
     ) -> None:
-        """`lease_ttl`, `heartbeat` in seconds: [tuning] of the crawl's configuration."""
+        """`lease_ttl`, `heartbeat` in seconds, `tuning` more lines: [tuning] of the crawl's configuration."""
         self.out = folder / "crawl"
         self.said = folder / "said.txt"
         self.delay = delay
@@ -97,7 +99,8 @@ class Cluster:
         self._mark = f"{os.getpid()}-{id(self)}-{time.monotonic_ns()}"
         hosts = site.hosts_file(folder / "hosts")
         config = folder / "crawl.toml"
-        config.write_text(f"[tuning]\nlease_ttl = {lease_ttl}\nheartbeat = {heartbeat}\n")
+        config.write_text(f"[tuning]\nlease_ttl = {lease_ttl}\nheartbeat = {heartbeat}\n{tuning}")
+        self._python = str(python)
         self._crawl = [site.url(*start), "--out", str(self.out), "--config", str(config), "--scope", "any"]
         self._crawl += ["--hosts-file", str(hosts), "--allow-private", "--delay", str(delay), "--no-progress"]
         self._crawl += [
@@ -172,14 +175,14 @@ class Cluster:
         self.thaws.append(time.monotonic())
         _signal(pid, signal.SIGCONT)
 
-    def finish(self, timeout: float = 120.0) -> None:
-        """The crawl ends by itself, with exit code 0 of everybody, and nobody is left behind."""
+    def finish(self, timeout: float = 120.0, *, expected: int = 0) -> None:
+        """The crawl ends by itself, with the exit code expected, workers with 0, and nobody is left behind."""
         assert self.coordinator is not None
         try:
             code = self.coordinator.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the crawl did not end in {timeout} s\n{self.tail()}") from None
-        assert code == 0, f"exit code {code}\n{self.tail()}"
+        assert code == expected, f"exit code {code}\n{self.tail()}"
         if self.supervisor is not None:
             assert self.supervisor.wait(60) == 0, self.tail()
         until(lambda: not self.processes(), f"no process is left, but: {self.processes()}", 15)
@@ -195,7 +198,7 @@ class Cluster:
     def _run(self, *command: object) -> subprocess.Popen[str]:
         with self.said.open("a") as said:
             child = subprocess.Popen(
-                [sys.executable, *map(str, command)],
+                [self._python, *map(str, command)],
                 env=os.environ | {_MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=said,

@@ -99,6 +99,7 @@ PURE = (
     "worker/suspicion.py",
     "worker/text.py",
     "worker/visit.py",
+    "worker/visits.py",
 )
 """Cores: time comes in as `now`, randomness as a `random.Random`, instructions go out."""
 
