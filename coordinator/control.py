@@ -26,6 +26,7 @@ import asyncio
 import http.client
 import ipaddress
 import json
+import logging
 import os
 import secrets
 import socket
@@ -35,6 +36,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from common import clock
 from common.errors import ShoalError, UsageError
@@ -122,7 +124,9 @@ class ControlServer:
         app.router.add_post(f"{API}/block", self._block)
         app.router.add_post(f"{API}/retry", self._retry)
         # Bodies as they come: a compressed one could unfold to a thousand times what it may be.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=2.0, auto_decompress=False, logger=_quiet_log()
+        )
         self._quiet_since: dict[object, float] = {}
         """Connections without a request under way, and when they were first seen so."""
         self._busy: set[object] = set()
@@ -392,6 +396,22 @@ def why_path(url: str) -> str:
 # -- within
 
 
+class _BadRequests(logging.Filter):
+    """Leaves out what is wrong with what strangers send: else they could fill the terminal of whoever crawls."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+def _quiet_log() -> logging.Logger:
+    """For aiohttp's server: errors of our own are told, those of clients are not."""
+    logger = logging.getLogger("coordinator.control.http")
+    if not logger.filters:
+        logger.addFilter(_BadRequests())
+    return logger
+
+
 def _error(status: int, said: str) -> web.Response:
     return web.json_response({"error": said}, status=status)
 
@@ -428,7 +448,8 @@ def _host(body: Mapping[str, Any]) -> str | None:
 def _host_of(header: str) -> str:
     """The name in a Host header, lower case, without port and brackets."""
     if header.startswith("["):
-        return header[1:].partition("]")[0]
+        name, bracket, _ = header[1:].partition("]")
+        return name if bracket else ""
     return header.partition(":")[0].lower().rstrip(".")
 
 

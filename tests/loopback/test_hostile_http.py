@@ -238,9 +238,9 @@ async def test_garbage_leaves_no_traceback_behind(served: Served, caplog: pytest
 
 
 def test_the_token_is_for_the_owner_alone(tmp_path: Path) -> None:
-    (tmp_path / "coord.json").write_text("{}")
-    (tmp_path / "coord.json").chmod(0o666)
     with CrawlDirectory.acquire(tmp_path) as directory:
+        (tmp_path / "coord.json").write_text("{}")
+        (tmp_path / "coord.json").chmod(0o666)
         directory.write_running(Running(pid=1, host="h", started_at="", http="127.0.0.1:1", token=TOKEN))
         path = tmp_path / "coord.json"
         assert path.stat().st_mode & 0o777 == 0o600
