@@ -75,19 +75,19 @@ class Admission:
             return
         from_seed = parent is None or bool(parent.flags & Flag.SEED)
         flags = int(Flag.SEED) if hop and group.flags & Flag.SEED and from_seed else 0
-        anywhere = hop and config.no_follow
         for position, url in enumerate(group.urls):
             if not has_canonical_shape(url):
                 refused["invalid"] += 1
                 continue
+            form = None if group.forms is None else group.forms[position]
+            # A hop from what was asked for is followed wherever it leads; a sitemap may stand on any host.
+            anywhere = (hop and config.no_follow) or (form is not None and form.method == m.SITEMAP)
             if flags and not anywhere:
                 self._extend_scope(url)
-            if not anywhere:
-                refusal = self._state.scope.refusal(CanonicalURL(url))
-                if refusal is not None:
-                    refused[refusal] += 1
-                    continue
-            form = None if group.forms is None else group.forms[position]
+            refusal = None if anywhere else self._state.scope.refusal(CanonicalURL(url))
+            if refusal is not None:
+                refused[refusal] += 1
+                continue
             request = Request(
                 url,
                 group.depth,

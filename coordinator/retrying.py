@@ -17,6 +17,7 @@ from common.url import CanonicalURL, host_key
 from coordinator.changing import matches, pattern_of
 from coordinator.feed import Feed
 from coordinator.steps import Retry
+from coordinator.store.rows import DoneRow
 from coordinator.walk import ended_requests, round_of
 
 BATCH = 500
@@ -47,6 +48,12 @@ class Wanted:
             found.add(outcome)
         return cls(frozenset(found), None if host is None else pattern_of(host))
 
+    def is_met_by(self, row: DoneRow, current: int) -> bool:
+        """Whether a request that ended is one of them, and of round `current`."""
+        if row.outcome not in self.outcomes or round_of(row.request) != current:
+            return False
+        return self.match is None or matches(host_key(CanonicalURL(row.request.url)), self.match)
+
 
 async def retry(directory: Path, feed: Feed, wanted: Wanted, current: int) -> int:
     """Queue the wanted requests of round `current` again; how many, when all of it is durable."""
@@ -58,13 +65,8 @@ async def retry(directory: Path, feed: Feed, wanted: Wanted, current: int) -> in
         keys.clear()
         return sum(await feed.give(lambda number: Retry(number, batch))) if batch else 0
 
-    async for ended, _ in ended_requests(directory):
-        for key, row in ended:
-            request = row.request
-            if row.outcome not in wanted.outcomes or round_of(request) != current:
-                continue
-            if wanted.match is not None and not matches(host_key(CanonicalURL(request.url)), wanted.match):
-                continue
+    async for ended, _ in ended_requests(directory, lambda rows, row: wanted.is_met_by(row, current)):
+        for key, _ in ended:
             keys.append(key)
             if len(keys) >= BATCH:
                 opened += await give()

@@ -39,6 +39,10 @@ ROWS_AT_ONCE: Final = 500
 """Rows of one step: some 10 ms of a thread."""
 
 
+Keep = Callable[[Reads, DoneRow], bool]
+"""Whether a row is wanted; it may look into the snapshot."""
+
+
 @contextmanager
 def snapshot(directory: Path) -> Iterator[Snapshot]:
     """The crawl as it was committed last. One shard runs today. Raises UsageError if nothing was crawled yet."""
@@ -46,29 +50,29 @@ def snapshot(directory: Path) -> Iterator[Snapshot]:
         yield store
 
 
-def step(rows: Reads, start: bytes) -> tuple[list[tuple[bytes, DoneRow]], bytes]:
-    """The ended requests among the next rows from `start`, with their keys, and where the next step begins."""
+def step(rows: Reads, start: bytes, keep: Keep) -> tuple[list[tuple[bytes, DoneRow]], bytes]:
+    """The ended requests to keep among the next rows from `start`, with their keys, and where the next step begins."""
     found = rows.scan(start, END_KEY, ROWS_AT_ONCE)
     ended = []
     for key, packed in found:
         if is_done(packed):
             row = unpack_request_row(packed)
-            assert isinstance(row, DoneRow)
-            ended.append((key, row))
+            if isinstance(row, DoneRow) and keep(rows, row):
+                ended.append((key, row))
     return ended, found[-1][0] + b"\0" if len(found) == ROWS_AT_ONCE else END_KEY
 
 
 async def ended_requests(
-    directory: Path, start: bytes = FIRST_KEY
+    directory: Path, keep: Keep, start: bytes = FIRST_KEY
 ) -> AsyncIterator[tuple[list[tuple[bytes, DoneRow]], bytes]]:
-    """All steps of a walk over the ended requests from `start` on, read in a thread."""
+    """All steps of a walk over the ended requests from `start` on, read in a thread; `keep` is called there."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="walk") as thread:
         opening = snapshot(directory)
         store = await loop.run_in_executor(thread, opening.__enter__)
         try:
             while start < END_KEY:
-                ended, start = await loop.run_in_executor(thread, step, store, start)
+                ended, start = await loop.run_in_executor(thread, step, store, start, keep)
                 yield ended, start
         finally:
             await loop.run_in_executor(thread, opening.__exit__, None, None, None)

@@ -116,7 +116,7 @@ def _declared(head: bytes) -> str | None:
 def _declared_late(body: bytes) -> str | None:
     """The first declaration beyond those that were looked for. A bytes search first: most pages hold none."""
     head = body[:_PRESCAN_LATE]
-    if len(head) <= _PRESCAN or _CHARSET.search(head, _PRESCAN - 8) is None:
+    if len(head) <= _PRESCAN or b"charset" not in head[_PRESCAN - 8 :].lower():
         return None
     return _declared(head)
 
@@ -150,7 +150,6 @@ _META = re.compile(
     rb"|[!/?][^>]*+(?:>|\Z))",
     re.I,
 )
-_CHARSET = re.compile(rb"[cC][hH][aA][rR][sS][eE][tT]")
 _ATTRIBUTE = re.compile(
     rb"([^\t\n\f\r />=]++)" + _SPACE + rb"*+(?:=" + _SPACE + rb"*+"
     rb"(?:\"([^\"]*+)\"|'([^']*+)'|([^\t\n\f\r >]++)))?"

@@ -22,14 +22,13 @@ Invariants:
   4. At most `per_ip` hosts of one address are fetched at once; loopback and what goes through a proxy are
      exempt. Who waits for that has connected to nobody, and the wait counts against no time-out.
 
-Read next: worker/exchange.py, worker/connector.py, worker/failures.py, worker/bodies.py, worker/gate.py,
+Read next: worker/exchange.py, worker/way.py, worker/connector.py, worker/failures.py, worker/bodies.py, worker/gate.py,
 worker/proxies.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -40,16 +39,16 @@ from aiohttp.streams import StreamReader
 from yarl import URL
 
 from common.clock import now, wall
-from common.config import SECRET_HEADERS
 from common.outcome import Outcome
 from worker.addresses import parse_allowed, refusal
 from worker.bodies import BodyBudget, Hold
-from worker.connector import AddressRefused, Connector, Origin, TooMuch, Wire, trust_store
+from worker.connector import AddressRefused, Connector, TooMuch, Wire, trust_store
 from worker.exchange import Exchange, Failure, NotSent, Truncated
 from worker.failures import FOREIGN, prose, translate
 from worker.gate import AddressGate, Place
-from worker.proxies import REST_SECONDS, Proxies, Proxy, ProxyFailed
+from worker.proxies import REST_SECONDS, Proxies, ProxyFailed
 from worker.resolver import Resolver, ResolverSettings
+from worker.way import Way, header_lines
 
 __all__ = ["BodyBudget", "Exchange", "Failure", "Fetcher", "FetcherSettings", "Hold", "NotSent"]
 
@@ -130,11 +129,11 @@ class Fetcher:
         self._proxies = Proxies(settings.proxy, settings.host_proxies)
         self._gate = AddressGate(settings.per_ip) if settings.per_ip else None
         self._allowed = parse_allowed(settings.allow_private)
-        self._fixed = _header_lines((("User-Agent", settings.user_agent), *settings.headers))
+        self._fixed = header_lines((("User-Agent", settings.user_agent), *settings.headers))
         self._connect = min(settings.connect, settings.total)
         self._timeout = _connect_timeout(self._connect)
         self._proxied_timeout = _connect_timeout(2 * self._connect)
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[str, Way] = {}
         self._connector: Connector | None = None
 
     async def start(self) -> None:
@@ -258,11 +257,11 @@ class Fetcher:
         request.place = await gate.enter(way.address, way.host)
         request.begun += self._clock() - asked
 
-    def _note_address(self, way: _Way, address: str | None) -> None:
+    def _note_address(self, way: Way, address: str | None) -> None:
         way.address = address
         way.gated = address is not None and refusal(address) != "loopback"
 
-    def _known_address(self, way: _Way, error: BaseException) -> str | None:
+    def _known_address(self, way: Way, error: BaseException) -> str | None:
         cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         if isinstance(cause, AddressRefused):
             return cause.address
@@ -407,7 +406,7 @@ class Fetcher:
             truncated = "disconnect"  # such a body ends with the connection, but a reset is not an end
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), truncated, hold
 
-    def _way(self, url: str) -> tuple[_Way, str]:
+    def _way(self, url: str) -> tuple[Way, str]:
         """The way to a URL's origin, and the request target."""
         start = url.index("://") + 3
         slash = url.find("/", start)
@@ -425,14 +424,14 @@ class Fetcher:
             way = way.working(self._clock()) or way
         return way, target
 
-    def _new_way(self, origin: str) -> _Way:
+    def _new_way(self, origin: str) -> Way:
         url = URL(origin + "/", encoded=True)
         host = url.raw_host
         if not host or url.scheme not in ("http", "https"):
             raise ValueError(f"{origin[:200]!r} is no origin")
         key = host.rstrip(".")
         proxies = self._proxies.of(f"[{key}]" if ":" in key else key) if self._proxies else ()
-        way = _Way(origin, url, self.settings, proxies, proxies[0] if proxies else None, self._fixed)
+        way = Way(origin, url, self.settings, proxies, proxies[0] if proxies else None, self._fixed)
         if proxies or self._gate is None:
             return way
         way.gated = True
@@ -469,7 +468,7 @@ class _Request:
         self,
         url: str,
         method: str,
-        way: _Way,
+        way: Way,
         target: str,
         headers: Mapping[str, str] | None,
         head: bytes,
@@ -497,109 +496,6 @@ class _Request:
         self.place: Place | None = None  # its place at the gate
         self.looked_up = 0.0  # seconds that looking up took, before the gate
         self.proxies_tried = 0
-
-
-class _Way:
-    """What requests to one origin have in common, made once; through a list of proxies, once for each in use."""
-
-    __slots__ = (
-        "_absolute",
-        "_fixed",
-        "_host_line",
-        "_others",
-        "_own",
-        "_proxies",
-        "_proxy_line",
-        "_text",
-        "_url",
-        "address",
-        "gated",
-        "host",
-        "origin",
-        "plain",
-        "proxy",
-    )
-
-    def __init__(
-        self,
-        origin: str,
-        url: URL,
-        settings: FetcherSettings,
-        proxies: tuple[Proxy, ...],
-        proxy: Proxy | None,
-        fixed: bytes,
-    ) -> None:
-        self.host = (url.raw_host or "").rstrip(".")
-        self.plain = url.scheme == "http"
-        self.proxy = proxy
-        self.address: str | None = None  # connected to lately, or the first to be tried
-        self.gated = False  # hosts of its address are counted
-        verified = not any(fnmatch.fnmatchcase(self.host, pattern) for pattern in settings.insecure)
-        self.origin = Origin(url, verified=verified, proxy=proxy)
-        self._host_line = b" HTTP/1.1\r\nHost: " + origin.partition("://")[2].encode("ascii") + b"\r\n"
-        self._fixed = fixed
-        self._own = settings
-        # Through an HTTP proxy plain HTTP is asked for by the whole URL; HTTPS goes through a tunnel, where
-        # all is as usual.
-        whole = proxy is not None and self.plain and not proxy.tunnels_all
-        self._absolute = origin.encode("ascii") if whole else b""
-        self._proxy_line = proxy.authorization() if proxy is not None and whole else b""
-        self._text = origin
-        self._url = url
-        self._proxies = proxies
-        self._others: dict[Proxy, _Way] = {} if proxy is None else {proxy: self}
-
-    def working(self, at: float) -> _Way | None:
-        """The way through the first of the host's proxies that does not rest; None: all do."""
-        for proxy in self._proxies:
-            if proxy.rests_until <= at:
-                way = self._others.get(proxy)
-                if way is None:
-                    way = _Way(self._text, self._url, self._own, self._proxies, proxy, self._fixed)
-                    way._others = self._others
-                    self._others[proxy] = way
-                return way
-        return None
-
-    def head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
-        """The request up to the empty line. Raises ValueError for a character no header may hold."""
-        fixed = self._fixed
-        if headers:
-            settings = self._own
-            given = {name.lower() for name in headers}
-            merged = [("User-Agent", settings.user_agent), *settings.headers]
-            merged = [pair for pair in merged if pair[0].lower() not in given]
-            fixed = _header_lines((*merged, *headers.items()))
-        if body is not None:
-            fixed += b"Content-Length: %d\r\n" % len(body)
-        return b"".join(
-            (
-                method.encode("ascii"),
-                b" ",
-                self._absolute,
-                target.encode("ascii"),
-                self._host_line,
-                fixed,
-                self._proxy_line,
-                b"\r\n",
-            )
-        )
-
-
-# ------------------------------------------------------------------------------------------ head and errors
-
-
-def _header_lines(pairs: tuple[tuple[str, str], ...]) -> bytes:
-    """Header lines as bytes. What came as UTF-8 or as other bytes (surrogates) goes out as it came."""
-    lines = []
-    for name, value in pairs:
-        if not name or not name.isascii() or not name.isprintable() or any(c in name for c in " :"):
-            raise ValueError(f"{name!r} is not the name of a header")
-        if "\r" in value or "\n" in value or "\0" in value:
-            shown = "its value" if name.lower() in SECRET_HEADERS else repr(value[:100])
-            raise ValueError(f"{name}: a line break in {shown}")
-        lines.append(f"{name}: {value}\r\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:

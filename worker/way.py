@@ -1,0 +1,120 @@
+"""The way to one origin: what all requests to it have in common, made once.
+
+Where to connect, through which of the host's proxies, whether its certificate is verified, the bytes of a request's
+head that never change, and which address was connected to lately. It sends nothing.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from common.config import SECRET_HEADERS
+from worker.connector import Origin
+from worker.proxies import Proxy
+
+if TYPE_CHECKING:
+    from worker.fetcher import FetcherSettings
+
+
+class Way:
+    """What requests to one origin have in common, made once; through a list of proxies, once for each in use."""
+
+    __slots__ = (
+        "_absolute",
+        "_fixed",
+        "_host_line",
+        "_others",
+        "_own",
+        "_proxies",
+        "_proxy_line",
+        "_text",
+        "_url",
+        "address",
+        "gated",
+        "host",
+        "origin",
+        "plain",
+        "proxy",
+    )
+
+    def __init__(
+        self,
+        origin: str,
+        url: URL,
+        settings: FetcherSettings,
+        proxies: tuple[Proxy, ...],
+        proxy: Proxy | None,
+        fixed: bytes,
+    ) -> None:
+        self.host = (url.raw_host or "").rstrip(".")
+        self.plain = url.scheme == "http"
+        self.proxy = proxy
+        self.address: str | None = None  # connected to lately, or the first to be tried
+        self.gated = False  # hosts of its address are counted
+        verified = not any(fnmatch.fnmatchcase(self.host, pattern) for pattern in settings.insecure)
+        self.origin = Origin(url, verified=verified, proxy=proxy)
+        self._host_line = b" HTTP/1.1\r\nHost: " + origin.partition("://")[2].encode("ascii") + b"\r\n"
+        self._fixed = fixed
+        self._own = settings
+        # Through an HTTP proxy plain HTTP is asked for by the whole URL; HTTPS goes through a tunnel, where
+        # all is as usual.
+        whole = proxy is not None and self.plain and not proxy.tunnels_all
+        self._absolute = origin.encode("ascii") if whole else b""
+        self._proxy_line = proxy.authorization() if proxy is not None and whole else b""
+        self._text = origin
+        self._url = url
+        self._proxies = proxies
+        self._others: dict[Proxy, Way] = {} if proxy is None else {proxy: self}
+
+    def working(self, at: float) -> Way | None:
+        """The way through the first of the host's proxies that does not rest; None: all do."""
+        for proxy in self._proxies:
+            if proxy.rests_until <= at:
+                way = self._others.get(proxy)
+                if way is None:
+                    way = Way(self._text, self._url, self._own, self._proxies, proxy, self._fixed)
+                    way._others = self._others
+                    self._others[proxy] = way
+                return way
+        return None
+
+    def head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
+        """The request up to the empty line. Raises ValueError for a character no header may hold."""
+        fixed = self._fixed
+        if headers:
+            settings = self._own
+            given = {name.lower() for name in headers}
+            merged = [("User-Agent", settings.user_agent), *settings.headers]
+            merged = [pair for pair in merged if pair[0].lower() not in given]
+            fixed = header_lines((*merged, *headers.items()))
+        if body is not None:
+            fixed += b"Content-Length: %d\r\n" % len(body)
+        return b"".join(
+            (
+                method.encode("ascii"),
+                b" ",
+                self._absolute,
+                target.encode("ascii"),
+                self._host_line,
+                fixed,
+                self._proxy_line,
+                b"\r\n",
+            )
+        )
+
+
+def header_lines(pairs: tuple[tuple[str, str], ...]) -> bytes:
+    """Header lines as bytes. What came as UTF-8 or as other bytes (surrogates) goes out as it came."""
+    lines = []
+    for name, value in pairs:
+        if not name or not name.isascii() or not name.isprintable() or any(c in name for c in " :"):
+            raise ValueError(f"{name!r} is not the name of a header")
+        if "\r" in value or "\n" in value or "\0" in value:
+            shown = "its value" if name.lower() in SECRET_HEADERS else repr(value[:100])
+            raise ValueError(f"{name}: a line break in {shown}")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
