@@ -70,6 +70,9 @@ class Rule:
     host: bool
 
 
+PROXY_SAYS_HOST = "proxy_gateway"
+"""The reason of a PROXY outcome that speaks of the host: the proxy could not reach it."""
+
 RULES: dict[Outcome, Rule] = {
     Outcome.SERVER_ERROR: Rule(again=True, host=False),
     Outcome.TRUNCATED: Rule(again=True, host=False),
@@ -107,10 +110,13 @@ def decide(
     tries: int,
     retries: int,
     failures: int,
+    reason: str | None = None,
 ) -> Decision:
     """What to do after a try: `tries` made so far with this one, `failures` of the host in a row before it."""
     busy = status in _BUSY
     rule = Rule(again=True, host=True) if busy else RULES.get(outcome, _FINAL)
+    if outcome is Outcome.PROXY and reason != PROXY_SAYS_HOST:
+        rule = Rule(again=True, host=False)  # a dead proxy is no sign of what is behind it
     retry_in = None
     if rule.again and tries <= retries:
         retry_in = min(RETRY_DELAY * 3 ** (tries - 1), MAX_RETRY_DELAY)

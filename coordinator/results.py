@@ -107,6 +107,7 @@ class Results:
                 tries=attempts,
                 retries=state.config.retries,
                 failures=host.failures,
+                reason=facts.reason,
             )
         self._learn(host, page, decision, outcome, now)
         page = self._near_duplicate(host, request, page)

@@ -24,7 +24,7 @@ from coordinator.retrying import Wanted, retry
 from coordinator.server import ShardServer
 from coordinator.settings import Recrawl
 from coordinator.steps import NewRound, Reconfigured, Rescoped
-from coordinator.walk import END_KEY, newly_blocked, snapshot, waiting_at
+from coordinator.walk import END_KEY, newly_blocked, queued_at, snapshot
 
 log = get_logger("coordinator.steering")
 
@@ -73,8 +73,15 @@ class Changer:
         with ExitStack() as opened:
             store = await asyncio.to_thread(opened.enter_context, snapshot(self._directory.path))
             before, after = self.config, with_blocked(self.config, hosts, undo=False)
+            blocked, core = newly_blocked(before, after), self._server.core
+            # Of hosts in memory and of leases it is known exactly; the others stand still, as they did at the commit.
+            known = frozenset(core.frontier.hosts)
+            ending = sum(
+                host.queued + host.waiting for host in core.frontier.hosts.values() if blocked(host.key)
+            )
+            ending += sum(len(lease.open) for lease in core.leases if blocked(lease.host))
             told = self._reconfigure(after)
-            return told, await asyncio.to_thread(waiting_at, store, newly_blocked(before, after))
+            return told, ending + await asyncio.to_thread(queued_at, store, blocked, known)
 
     def _reconfigure(self, after: CrawlConfig) -> list[str]:
         before = self.config

@@ -7,7 +7,7 @@ meant for a thread, so that the loop goes on; memory does not grow with the craw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -89,25 +89,32 @@ def newly_blocked(before: CrawlConfig, after: CrawlConfig) -> Callable[[str], bo
 
 
 def waiting_in(directory: Path, wanted: Callable[[str], bool]) -> int:
-    """`waiting_at` by the last commit of the crawl in a folder. Blocks: for a thread, or the command line."""
+    """How many requests of such hosts have not ended, by the last commit of a stopped crawl."""
     with snapshot(directory) as store:
-        return waiting_at(store, wanted)
+        return queued_at(store, wanted) + lent_of(store, wanted)
 
 
-def waiting_at(rows: Reads, wanted: Callable[[str], bool]) -> int:
-    """How many requests are queued for, or lent of, the hosts whose keys are wanted. 3 µs a host of the crawl."""
+def queued_at(rows: Reads, wanted: Callable[[str], bool], without: Container[str] = ()) -> int:
+    """How many requests are queued for the hosts whose keys are wanted, but for some. 3 µs a host of the crawl."""
     count = 0
     for key, packed in rows_between(rows, b"h", b"i"):
-        if wanted(key[3:].decode()):
+        name = key[3:].decode()
+        if name not in without and wanted(name):
             host = HostRow(*unpack(packed))
             count += host.queued + host.waiting
+    return count
+
+
+def lent_of(rows: Reads, wanted: Callable[[str], bool]) -> int:
+    """How many requests are lent of such hosts."""
     crawl = rows.get(meta_row("crawl"))
     seed = 0 if crawl is None else unpack(crawl)[1]
+    count = 0
     for _, packed in rows_between(rows, b"l", b"m"):
         for request in lent_requests(packed):
             name = host_key(CanonicalURL(request.url))
-            if wanted(name) and still_lent(rows.get(row_of(slot(name), request, seed)), request):
-                count += 1
+            if wanted(name):
+                count += still_lent(rows.get(row_of(slot(name), request, seed)), request)
     return count
 
 

@@ -14,7 +14,7 @@ Redirects are not followed, cookies not kept, content-coding not undone.
 
 Invariants:
   1. `may_write` is asked after connecting, and the request is written in the same step (PROTOCOL rule 8).
-  2. Every exchange has bounds: bytes of body, bytes and number of headers, and time by phase.
+  2. Every exchange has bounds: bytes of body, of all that comes, bytes and number of headers, time by phase.
   3. One call writes its request twice only if the server closed a kept connection without a byte of answer:
      it had given that connection up, and most likely never saw the request (RFC 9112, 9.3.1). GET and HEAD
      only, once, on a new connection, and `may_write` is asked again. A site's log shows one request, or one
@@ -22,8 +22,8 @@ Invariants:
   4. At most `per_ip` hosts of one address are fetched at once; loopback and what goes through a proxy are
      exempt. Who waits for that has connected to nobody, and the wait counts against no time-out.
 
-Read next: worker/exchange.py, worker/way.py, worker/connector.py, worker/failures.py, worker/bodies.py, worker/gate.py,
-worker/proxies.py.
+Read next: worker/exchange.py, worker/way.py, worker/connector.py, worker/failures.py, worker/bodies.py,
+worker/gate.py, worker/proxies.py, worker/mending.py.
 """
 
 from __future__ import annotations

@@ -111,11 +111,11 @@ class Suspicion(Generic[Held]):
     def overdue(self, now: float) -> list[Held]:
         """What was held back for as long as may be; of enough hosts, it is a suspicion too: the rest is silent."""
         over: list[Held] = []
-        if self.standing is Standing.WATCHING and self._held and self._held[0][0] + HOLD_SECONDS <= now:
+        while self.standing is Standing.WATCHING and self._held and self._held[0][0] + HOLD_SECONDS <= now:
             if len(self._hosts(now)) >= HOSTS:
                 self._suspect(now)
-        while self.standing is Standing.WATCHING and self._held and self._held[0][0] + HOLD_SECONDS <= now:
-            over.append(self._held.popleft()[1])
+            else:
+                over.append(self._held.popleft()[1])
         return over
 
     def probe_due(self, now: float) -> bool:

@@ -120,9 +120,7 @@ class Visits:
 
     def _room(self) -> int:
         """How many more fetches may begin: a page each may come to be unanswered."""
-        if self._config is None:
-            return 0
-        if self._suspicion.standing is not Standing.WATCHING:
+        if self._config is None or self._suspicion.standing is not Standing.WATCHING:
             return 0
         tuning = self._config.tuning
         pages = len(self._owed) + len(self._suspicion)
@@ -283,7 +281,7 @@ class Visits:
         chase = self._chases.get(done.lease)
         permit = None if chase is None or chase.permit is None else self._visits[chase.permit]
         if done.verdict == "follow" and (done.target is None or done.hops >= MAX_REDIRECTS):
-            done = replace(done, verdict="allow")  # as if it were absent (RFC 9309, 2.3.1.2)
+            done = replace(done, verdict="allow", target=None)  # as if it were absent (RFC 9309, 2.3.1.2)
         if not done.sent:
             if permit is not None:
                 self._end_permit(permit, now)
@@ -416,9 +414,7 @@ class Visits:
         self._due(self._suspicion.next_time())
 
     def _stand(self, results: Sequence[Fetched | RobotsFetched], now: float) -> None:
-        """Failures that were held back were the hosts' own."""
-        if not results:
-            return
+        """Failures that were held back were the hosts' own; what waited for that to be known goes on."""
         for done in results:
             visit = self._visits.get(done.lease)
             if visit is None:

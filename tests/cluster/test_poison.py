@@ -97,7 +97,9 @@ def check_poison(cluster: Cluster, site: Site, start: Place, bad: list[Place]) -
         assert (page["outcome"], page["reason"], page["attempts"]) == ("POISON", "poison", 3), page
         assert page["error"] == "3 worker processes died or hung while they read this page"
         assert page["warc"] is None
-        assert sum((hit.host, hit.target) == place for hit in site.log) == 3
+        asked = sum((hit.host, hit.target) == place for hit in site.log)
+        # Once more whenever another bad page killed the process meanwhile: that is no death of this one's.
+        assert asked == 3 if len(bad) == 1 else asked >= 3
     innocent = [page for url, page in pages.items() if url not in {site.url(*place) for place in bad}]
     wrong = [page for page in innocent if (page["outcome"], page["attempts"]) != ("OK", 1)]
     assert not wrong, wrong[:3]

@@ -393,7 +393,8 @@ def _even(row: Any) -> Any:
 
 
 class Octets(random.Random):
-    """A source whose choices are the bits of some bytes, then zeros: what a coverage-guided fuzzer varies."""
+    """A source whose choices are the bits of some bytes: what a coverage-guided fuzzer varies. After them it goes on
+    like any seeded one, the same each time."""
 
     def __new__(cls, octets: bytes) -> Octets:
         return super().__new__(cls)
@@ -405,6 +406,8 @@ class Octets(random.Random):
 
     def getrandbits(self, k: int, /) -> int:
         """`k` bits, whole bytes taken from the front."""
+        if self._at >= len(self._octets):
+            return super().getrandbits(k)
         size = (k + 7) // 8
         taken = self._octets[self._at : self._at + size]
         self._at += size

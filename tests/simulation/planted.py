@@ -525,6 +525,27 @@ class _LendsOn(Lending):
         session.lent_lanes = session.lent_requests = 0
 
 
+class _NoPermits(Agent):
+    def _follow(self, visit: core.Visit, chase: core.Chase, now: float) -> None:
+        self._out.append(visit.hop(visit.lease.id, chase.authority, chase.url, chase.hops, now))
+
+
+class NoPermits(Stormy):
+    agent = _NoPermits
+
+
+class _AgainForEver(Agent):
+    def _came(self, visit: core.Visit, ordinal: int, report: core.Report, now: float) -> None:
+        if report.again:
+            visit.undo(ordinal)
+        else:
+            super()._came(visit, ordinal, report, now)
+
+
+class AgainForEver(Parts):
+    agent = _AgainForEver
+
+
 class _CreditIgnored(Shard):
     makes_lending = _LendsOn
 
@@ -568,6 +589,8 @@ PLANTED: tuple[Planted, ...] = (
     Planted("14: it ends while seeds are read", SeedsIgnored),
     Planted("15: what is found at a smaller depth is not visited again", NoSecondVisit),
     Planted("19: pages are fetched before their robots.txt", RobotsNotAwaited),
+    Planted("19: a robots.txt is followed to another host without a permit", NoPermits),
+    Planted("20: a redirect to itself is followed for ever", AgainForEver),
     Planted("23: nothing bounds what is unanswered", NoBound),
     Planted("23: a shard lends beyond a worker's credit", CreditIgnored),
 )

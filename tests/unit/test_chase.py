@@ -123,6 +123,17 @@ def test_no_more_redirects_are_followed_than_the_rfc_asks_for(desk: Asker) -> No
     assert told.verdict == "allow"
 
 
+def test_the_permit_of_one_redirect_too_many_goes_back(desk: Asker) -> None:
+    desk.follow()
+    permit, _ = desk.permitted()
+    for hop in range(MAX_REDIRECTS - 1):
+        desk.follow(CanonicalURL(f"http://b.test/{hop}"))
+    out = desk.follow(CanonicalURL("http://b.test/more"))
+    assert [release.lease for release in messages(m.Release, out)] == [permit]
+    assert [told.verdict for told in messages(m.Robots, out)] == ["allow"]
+    assert desk.beat().leases == (desk.lease_id,)
+
+
 def test_a_hop_that_fails_makes_robots_txt_unreachable_and_says_where(desk: Asker) -> None:
     desk.follow(CanonicalURL("http://a.test/r.txt"))
     [told] = messages(m.Robots, desk.came("REFUSED", status=None, error="connection refused"))

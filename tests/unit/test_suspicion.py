@@ -346,6 +346,17 @@ def test_a_pause_does_not_wait_for_what_is_held_back() -> None:
     assert [release.lease for release in messages(m.Release, out)] == [desk.leases[0]]
 
 
+def test_a_lease_that_came_while_a_probe_was_out_begins_when_the_network_is_found() -> None:
+    """Also after a pause, which had let go of all that was held back."""
+    desk = Traveller(requests=1)
+    desk.fall()
+    desk.steer(Phase.PAUSED)
+    desk.steer(Phase.RUNNING)
+    lease = desk.lease()
+    assert only(Fetch, desk.arrive(lease)) == []
+    assert [step.lease for step in only(Fetch, desk.probed(True))] == [lease.id]
+
+
 def test_a_lease_that_ended_meanwhile_gets_nothing_of_what_was_held_back() -> None:
     desk = Traveller()
     desk.fetch(desk.leases[0], DOWN)
