@@ -18,7 +18,7 @@ from coordinator.explain import plain_form
 from coordinator.frontier import key_of
 from coordinator.recrawl import as_new, belongs, is_last, is_over, read_from
 from coordinator.retrying import Wanted
-from coordinator.steps import Asked, NewRound, Retry, Seeds
+from coordinator.steps import Asked, NewRound, Reconfigured, Retry, Seeds
 from coordinator.store.rows import DoneRow, meta_row, pack, request_row, unpack_request_row
 from coordinator.walk import END_KEY, FIRST_KEY, newly_blocked, queued_at, step
 from tests.unit.test_shard import OK, SITE, Bench, lent, links, request, sent
@@ -69,17 +69,16 @@ def known(*urls: str, read_to: bytes = END_KEY) -> Seeds:
 
 
 def test_what_was_never_lent_is_charged_when_it_is_tried_anew() -> None:
-    bench = Bench(FREE)
+    bench = Bench(with_blocked(FREE, ["b.test"], undo=False))
     bench.give(Asked(m.Cap(1, 1)))
-    [lease] = [lent(bench, f"{SITE}/0")]
-    bench.page(lease, 0, links=(links(*(f"{SITE}/a/a/a/a/a/a/{n}" for n in range(3))),))
-    trapped = [url for url, outcome in bench.outcomes().items() if outcome == "TRAP"]
-    assert len(trapped) == 3
-    bench.give(Retry(7, tuple(key(url) for url in trapped)))
-    assert sent(m.Lease, bench.wait(5)) == [], "--max-pages 1 is used up"
-    bench.give(Asked(m.Cap(2, 3)))
-    [lease] = sent(m.Lease, bench.wait(5))
-    assert len(lease.requests) == 2
+    bench.page(lent(bench, f"{SITE}/"), links=(links(*(f"https://b.test/{n}" for n in range(3))),))
+    bench.wait(5)
+    blocked = [url for url, outcome in bench.outcomes().items() if outcome == "OPERATOR"]
+    assert len(blocked) == 3
+    bench.give(Reconfigured(FREE))
+    assert sent(m.Lease, bench.give(Retry(7, tuple(map(key, blocked)))) + bench.wait(5)) == []
+    [lease] = sent(m.Lease, bench.give(Asked(m.Cap(2, 3))) + bench.wait(5))
+    assert len(lease.requests) == 2, "--max-pages is never passed"
     bench.adds_up()
 
 
@@ -102,7 +101,7 @@ def test_a_page_that_is_tried_anew_in_a_round_is_counted_as_what_it_is_at_last()
     [
         ([], "name outcomes, such as --outcome TIMEOUT"),
         (["TIMEOUTS"], "no outcome is called 'TIMEOUTS'; did you mean TIMEOUT?"),
-        (["OK,xyz"], "no outcome is called 'xyz'; OK, REDIRECT"),
+        (["OK,q"], "no outcome is called 'q'; there are OK, REDIRECT"),
     ],
 )
 def test_a_name_that_is_no_outcome_is_told_the_nearest(names: list[str], said: str) -> None:
