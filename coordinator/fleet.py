@@ -102,6 +102,10 @@ class Fleet:
 
     def __init__(self) -> None:
         self._sessions: dict[bytes, WorkerSession] = {}
+        self.joined = 0
+        """Sessions ever."""
+        self.died = 0
+        """Of them, those that their supervisor reported dead."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -116,6 +120,7 @@ class Fleet:
     def add(self, session: WorkerSession) -> None:
         """A process said Hello."""
         self._sessions[session.id] = session
+        self.joined += 1
 
     def remove(self, session: bytes) -> None:
         """It left, died, or was silent for long."""

@@ -360,6 +360,15 @@ class Frontier:
                 stack += (2 * position + 1, 2 * position + 2)
         return found
 
+    @property
+    def listed(self) -> int:
+        """Hosts in memory that wait for their time, due or not."""
+        return self._benched
+
+    def first_due(self, count: int) -> list[str]:
+        """About the `count` hosts that are due first; cost O(count)."""
+        return [host.key for _, version, host in self._due[: 2 * count] if version == host.version][:count]
+
     def next_due(self) -> float | None:
         """When the next host may be due (monotonic), None: no host waits."""
         while self._due and self._due[0][1] != self._due[0][2].version:

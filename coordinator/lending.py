@@ -12,6 +12,7 @@ import ipaddress
 import math
 from collections import Counter, OrderedDict, deque
 from functools import lru_cache
+from itertools import islice
 
 from common import messages as m
 from common.messages import Flag, Request, lease_id
@@ -54,6 +55,21 @@ class Lending:
         """Hosts that wait for their address, by it."""
 
     # ---------------------------------------------------------------------------------------------------- when
+
+    @property
+    def permits_wanted(self) -> list[str]:
+        """Hosts for which workers want a permit, at most five, and how many there are is `permits_waiting`."""
+        return list(islice(self._wanted, 5))
+
+    @property
+    def permits_waiting(self) -> int:
+        """How many hosts permits are wanted for."""
+        return len(self._wanted)
+
+    def busy_addresses(self) -> list[tuple[str, int, int]]:
+        """(address, hosts of it that are lent, hosts that wait for it, of which NEXT_AT_ADDRESS are counted), of the
+        first five."""
+        return [(ip, self._at_address[ip], len(hosts)) for ip, hosts in islice(self._next_at.items(), 5)]
 
     def next_wakeup(self) -> float | None:
         """When something may be lent that cannot be now; None: only an event can change that."""

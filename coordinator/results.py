@@ -23,6 +23,7 @@ from coordinator.ledger import GAVE_A_PAGE
 from coordinator.lending import Lending
 from coordinator.neardup import NearDuplicates
 from coordinator.outputs import Chunk
+from coordinator.recent import Recent
 from coordinator.state import ShardState, piece_key
 from coordinator.steps import DropPieces, KeepPiece
 from coordinator.store.rows import RobotsRow, pack, robots_row, unpack
@@ -46,6 +47,7 @@ class Results:
         self._admission = admission
         self._lending = lending
         self._near: NearDuplicates | None = None
+        self.recent = Recent()
         self.configure()
 
     def configure(self) -> None:
@@ -111,6 +113,8 @@ class Results:
             )
         self._learn(host, page, decision, outcome, now)
         page = self._near_duplicate(host, request, page)
+        if tried:
+            self.recent.page(request, outcome, page.facts, wall, again=decision.retry_in is not None)
         for rule, count in page.refused:
             state.ledger.counts.refused[rule] += count
         for group in page.links:
@@ -320,6 +324,7 @@ class Results:
         if known is not None and known.lease == lease.id:
             return None  # counted before a restart that forgot what was answered
         row = self._robots_row(host, lease, robots, known, now, wall)
+        self.recent.robots(robots, wall, again=row.verdict == "retry")
         state.rows.put(key, pack(row))
         if robots.authority not in host.authorities:
             host.authorities = (*host.authorities, robots.authority)[-64:]

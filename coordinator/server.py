@@ -275,6 +275,10 @@ class ShardServer:
         self._failure: Exception | None = None
         self.disk_full = False
         """The last commit found no room and is tried again."""
+        self._commit_began: float | None = None
+        self._commit_took = 0.0
+        self.commits_seconds = 0.0
+        """What all commits of this start took together."""
 
     def listen(self, addresses: tuple[str, str], keys: Keys | None) -> tuple[str, str]:
         """Open the sockets; where they are."""
@@ -286,6 +290,11 @@ class ShardServer:
     def sockets(self) -> Sockets | None:
         """The sockets, for their counters."""
         return self._sockets
+
+    def commit_seconds(self, now: float) -> float:
+        """How long the last commit took, or the one under way has taken if that is longer already."""
+        under_way = 0.0 if self._commit_began is None else now - self._commit_began
+        return max(under_way, self._commit_took)
 
     def deliver(self, event: Event) -> None:
         """Give the core an event and carry out what follows.
@@ -348,7 +357,10 @@ class ShardServer:
     async def _commit(self) -> None:
         commit = self.core.seal(clock.now(), clock.wall())
         if commit.rows or commit.outputs or self._sink.has_waiting:
+            self._commit_began = began = clock.now()
             await self._make_durable(commit)
+            self._commit_began, self._commit_took = None, clock.now() - began
+            self.commits_seconds += self._commit_took
         self._carry_out(self.core.committed(commit))
         if self.core.unsealed:
             self._dirty.set()

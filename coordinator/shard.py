@@ -34,6 +34,7 @@ from coordinator.leases import Leases, OpenLease
 from coordinator.ledger import Identifier, Ledger
 from coordinator.lending import Lending
 from coordinator.outputs import Outputs
+from coordinator.recent import Recent
 from coordinator.results import Results
 from coordinator.state import ShardState
 from coordinator.steps import (
@@ -205,6 +206,11 @@ class Shard:
     def round(self) -> int:
         """0, then one more with each recrawl."""
         return self._state.round
+
+    @property
+    def recent(self) -> Recent:
+        """What tries came to lately."""
+        return self._results.recent
 
     @property
     def lending(self) -> Lending:
@@ -469,6 +475,7 @@ class Shard:
         session = self.fleet.get(dead)
         if session is not None:
             self.fleet.remove(dead)
+            self.fleet.died += 1
             self._state.note("worker.died", level="warning", host=session.host, pid=session.pid)
 
     def _alive(

@@ -211,7 +211,7 @@ class Supervisor:
             suspects += [(session, each.lease, each.ordinal) for each in parsing]
             suspects = [each for each in suspects if each[0] in died][-_REPLACED_NAMED:]
             wait = backoff.wait(clock.now() - started, suspected=bool(parsing))
-            urls = [each.url for each in parsing] or None
+            urls = " ".join(each.url for each in parsing) or None
             _log.warning("worker.died", index=index, ended=_ended(code), restart_in_s=wait, parsing=urls)
             self.restarts += 1
             if wait and await _happens(self._ending, wait):

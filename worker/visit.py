@@ -190,11 +190,11 @@ class Visit:
     def fetch_again(self, ordinal: int, now: float, patience: float) -> bool:
         """A request that landed was redirected to itself: it is the next to do, or has been that too often.
 
-        Also too often: when the next time would come more than `patience` seconds after the first. A lease without
-        results is taken away in the end (rule 7), and would come back to begin anew, for ever.
+        Also too often: a second time that would come more than `patience` seconds after the first answer. A lease
+        without results is taken away in the end (rule 7), and would come back to begin anew, for ever.
         """
         count, since = self._again.get(ordinal, (0, now))
-        if count >= SELF_REDIRECTS or now + self.lease.delay > since + patience:
+        if count >= SELF_REDIRECTS or (count and now + self.lease.delay > since + patience):
             return False
         self._again[ordinal] = count + 1, since
         self.undo(ordinal)

@@ -1,5 +1,5 @@
 """`scripts/bench`: the synthetic web under each crawler. `scripts/bench slow`: the slow server.
-`scripts/bench simhash`: near-duplicates, right and wrong.
+`scripts/bench simhash`: near-duplicates, right and wrong. `scripts/bench growth`: cost as the crawl grows.
 
 Everything stays on loopback, is bounded in time and stops by itself.
 """
@@ -16,18 +16,19 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from scripts.benchmark import crawlers, neardup, report, slow, web
+from scripts.benchmark import crawlers, growth, neardup, report, slow, web
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("web", "slow", "simhash"), default="web")
+    parser.add_argument("what", nargs="?", choices=("web", "slow", "simhash", "growth"), default="web")
     parser.add_argument("--pages", type=int, default=20_000)
     parser.add_argument("--hosts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--procs", type=int, default=2, help="of Shoal")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the median by CPU is shown")
     parser.add_argument("--urls", default="100,1000,10000", help="of the slow server")
+    parser.add_argument("--most", type=int, default=1_000_000, help="growth: up to so many known URLs")
     parser.add_argument("--only", help="comma-separated: shoal,script,scrapy; slow: shoal,bare,aiohttp,...")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--write", type=Path, metavar="FILE", help="renew the table in this Markdown file")
@@ -36,6 +37,14 @@ def main() -> None:
         print(f"bench: {report.machine()}", flush=True)
         figures, text = neardup.measured()
         _tell(given, figures, text)
+        return
+    if given.what == "growth":
+        print(f"bench: {report.machine()}", flush=True)
+        rows = []
+        for row in growth.measured(given.most):
+            rows.append(row)
+            print(growth.table(rows[-1:]).splitlines()[-1], flush=True)
+        _tell(given, {"growth": [asdict(row) for row in rows]}, growth.table(rows))
         return
     known = [way.key for way in slow.WAYS] if given.what == "slow" else list(crawlers.CRAWLERS)
     only = given.only.split(",") if given.only else known

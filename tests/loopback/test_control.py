@@ -8,7 +8,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,20 @@ class Crawl:
 
     async def resume(self) -> None:
         self.told.append("resume")
+
+    async def set_options(self, options: Mapping[str, object], host: str | None) -> dict[str, Any]:
+        if "dely" in options:
+            raise UsageError("no option is called 'dely'; did you mean delay?")
+        self.told.append(("set", options, host))
+        return {"changed": ["delay: 1 → 2"]}
+
+    async def block(self, hosts: list[str], undo: bool) -> dict[str, Any]:
+        self.told.append(("block", hosts, undo))
+        return {"changed": [], "ending": 3}
+
+    async def retry(self, outcomes: list[str], host: str | None) -> dict[str, Any]:
+        self.told.append(("retry", outcomes, host))
+        return {"queued": 4}
 
     async def why(self, url: str) -> dict[str, Any] | None:
         return {"url": url, "state": "QUEUED"} if url == "https://a.test/?x=1&y" else None
@@ -107,7 +121,7 @@ async def test_anybody_on_this_machine_may_look(served: Served) -> None:
 
 
 async def test_every_change_needs_the_token(served: Served) -> None:
-    for path in ("/stop", "/pause", "/resume", "/add"):
+    for path in ("/stop", "/pause", "/resume", "/add", "/set", "/block", "/retry"):
         for given in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", "Bearer \xe9"):
             code, read = await served.post(path, {"seeds": ["a"]}, Authorization=given)
             assert code == 401
@@ -122,6 +136,22 @@ async def test_with_the_token_a_crawl_is_steered(served: Served) -> None:
     assert await served.post("/stop", b"") == (200, {"stopping": True})
     assert await served.post("/add", {"seeds": ["https://a.test/"]}) == (200, {"read": 1, "admitted": 1})
     assert served.crawl.told == ["pause", "resume", ("stop", True), ("stop", False), ["https://a.test/"]]
+
+
+async def test_with_the_token_a_crawl_is_changed(served: Served) -> None:
+    changed = (200, {"changed": ["delay: 1 → 2"]})
+    assert await served.post("/set", {"options": {"delay": "2"}}) == changed
+    assert await served.post("/set", {"options": {"delay": 2}, "host": "*.a.test"}) == changed
+    assert await served.post("/block", {"hosts": ["a.test"]}) == (200, {"changed": [], "ending": 3})
+    assert (await served.post("/block", {"hosts": ["a.test"], "undo": True}))[0] == 200
+    assert await served.post("/retry", {"outcomes": ["DNS"], "host": None}) == (200, {"queued": 4})
+    assert served.crawl.told == [
+        ("set", {"delay": "2"}, None),
+        ("set", {"delay": 2}, "*.a.test"),
+        ("block", ["a.test"], False),
+        ("block", ["a.test"], True),
+        ("retry", ["DNS"], None),
+    ]
 
 
 async def test_a_page_in_a_browser_can_neither_read_nor_change(served: Served) -> None:
@@ -170,6 +200,14 @@ async def test_beyond_loopback_reading_needs_the_token_too() -> None:
         ("/add", b"{", "not JSON"),
         ("/add", [], "not a JSON object"),
         ("/stop", {"now": "yes"}, "true or false"),
+        ("/set", {}, "options: an object"),
+        ("/set", {"options": ["delay=1"]}, "options: an object"),
+        ("/set", {"options": {"dely": "1"}}, "did you mean delay?"),
+        ("/set", {"options": {"delay": "1"}, "host": 1}, "host: a text"),
+        ("/block", {"hosts": "a.test"}, "hosts: a list of texts"),
+        ("/block", {"hosts": ["a.test"], "undo": 1}, "undo: true or false"),
+        ("/retry", {"outcomes": []}, "outcomes: a list of texts"),
+        ("/retry", {"outcomes": ["DNS"], "host": ["a"]}, "host: a text"),
     ],
 )
 async def test_a_body_that_makes_no_sense_is_answered_with_one_line(

@@ -88,10 +88,16 @@ class Cluster:
         heartbeat: float = 5.0,
         tuning: str = "",
         options: tuple[str, ...] = (),
+        seeds: Path | None = None,
+        scope: str = "any",
+        out: Path | None = None,
         python: str | Path = sys.executable,
     ) -> None:
-        """`lease_ttl`, `heartbeat` in seconds, `tuning` more lines: [tuning] of the crawl's configuration."""
-        self.out = folder / "crawl"
+        """`lease_ttl`, `heartbeat` in seconds, `tuning` more lines: [tuning] of the crawl's configuration.
+
+        `seeds`: a file of them instead of `start`; `out`: DIR, where it is not below `folder`.
+        """
+        self.out = folder / "crawl" if out is None else out
         self.said = folder / "said.txt"
         self.delay = delay
         self.thaws: list[float] = []
@@ -101,7 +107,8 @@ class Cluster:
         config = folder / "crawl.toml"
         config.write_text(f"[tuning]\nlease_ttl = {lease_ttl}\nheartbeat = {heartbeat}\n{tuning}")
         self._python = str(python)
-        self._crawl = [site.url(*start), "--out", str(self.out), "--config", str(config), "--scope", "any"]
+        self._crawl = [site.url(*start) if seeds is None else str(seeds)]
+        self._crawl += ["--out", str(self.out), "--config", str(config), "--scope", scope]
         self._crawl += ["--hosts-file", str(hosts), "--allow-private", "--delay", str(delay), "--no-progress"]
         self._crawl += [
             "--contact",
@@ -355,3 +362,9 @@ def check(
     early = hurried(site, delay, lanes=lanes, thaws=thaws)
     assert not early, [(hit.host, hit.target, f"{by * 1000:.1f} ms early") for hit, by in early[:5]]
     return len(site.log)
+
+
+def coord(*arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Type `coord ...` and wait for its end."""
+    command = [sys.executable, str(ROOT / "coordinator" / "__main__.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)

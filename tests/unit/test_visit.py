@@ -163,6 +163,10 @@ def test_on_a_slow_host_a_request_is_fetched_again_only_while_its_lease_is_sure_
     while begun(there, now) and not there.landed(0, now) and there.fetch_again(0, now, 150.0):
         now, count = now + 60.0, count + 1
     assert (count, now) == (2, 220.0)
+    slower = visit(*pages(1), delay=600.0)
+    begun(slower, 100.0)
+    slower.landed(0, 100.0)
+    assert slower.fetch_again(0, 100.0, 150.0), "but once in any case"
 
 
 def test_what_is_broken_off_is_still_to_do_and_touched_the_host_until_now() -> None:

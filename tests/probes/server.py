@@ -1,0 +1,249 @@
+"""The servers behind the probes: several ports of loopback, plain and TLS, any number of hosts, one access log.
+
+It is the log that a crawl is judged by, so it says when an answer could end at the earliest (`free`) and how many
+bytes of it left. Hosts are told apart by the Host header. What stands where is `tests/probes/web.py`'s.
+
+Times are `time.monotonic()` seconds. A place without an answer is a 404.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import socket
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import trustme
+
+from shoal.demo.server import Answer, Request, html, redirect
+
+__all__ = ["Answer", "Door", "Hit", "Request", "Servers", "html", "redirect"]
+
+Door = Literal["web", "alt", "tls", "shut"]
+"""A port: HTTP, HTTP again, HTTPS, and one on which nobody listens."""
+
+Talk = Callable[[Request], Answer] | Answer
+"""An answer, or what makes one when it is asked for."""
+
+Place = tuple[Door, str, str]
+"""(port, host, path with query)."""
+
+_PATIENCE: Final = 10.0
+"""Seconds in which the thread begins and ends."""
+
+_MISSING: Final = Answer(404, {"Content-Type": "text/plain"}, b"missing\n")
+
+
+@dataclass(slots=True)
+class Hit:
+    """One line of the access log."""
+
+    door: Door
+    host: str
+    target: str
+    method: str
+    headers: Mapping[str, str]
+    client: str
+    """The address that it came from."""
+    address: str
+    """The address that it came to."""
+    arrived: float
+    status: int
+    free: float
+    """Its client cannot have come to the answer's end before."""
+    ended: float | None = None
+    """When the answer was handed over or cut off."""
+    sent: int = 0
+    """Bytes of the body that were handed to the kernel."""
+
+    @property
+    def place(self) -> Place:
+        """Where it was."""
+        return self.door, self.host, self.target
+
+
+class Servers:
+    """All ports, run by a thread of their own. Everything may be called while it runs."""
+
+    def __init__(
+        self, *, address: str = "127.0.0.1", also: Sequence[str] = (), port: int = 0, tls: bool = True
+    ) -> None:
+        """`also`: further addresses for the port `web`; `port`: of that one, 0 takes a free one."""
+        self.authority = trustme.CA() if tls else None
+        self.ports: dict[Door, int] = {}
+        self._address, self._also, self._port = address, also, port
+        self._lock = threading.Lock()
+        self._answers: dict[Place, tuple[Talk, ...]] = {}
+        self._times: dict[Place, int] = defaultdict(int)
+        self._certificates: dict[str, ssl.SSLContext] = {}
+        self._hits: list[Hit] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
+        self._listening: list[asyncio.Server] = []
+        self._shut = socket.socket()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(_PATIENCE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_PATIENCE)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_PATIENCE)
+        self._loop.close()
+        self._shut.close()
+
+    # -- what stands where --------------------------------------------------------------------------------
+
+    def answer(self, place: Place, *answers: Talk) -> None:
+        """The answers to the first, second, ... fetch of a place; the last one stays."""
+        with self._lock:
+            self._answers[place] = answers
+
+    def has(self, place: Place) -> bool:
+        """Whether something stands there."""
+        return place in self._answers
+
+    def url(self, place: Place) -> str:
+        """Its absolute URL."""
+        door, host, target = place
+        port = self.ports[door]
+        return f"{'https' if door == 'tls' else 'http'}://{host}{'' if port == 80 else f':{port}'}{target}"
+
+    def certify(
+        self,
+        host: str,
+        *names: str,
+        expired: bool = False,
+        self_signed: bool = False,
+    ) -> None:
+        """The certificate that `host` shows at the door `tls`: for itself, or for other names."""
+        assert self.authority is not None
+        authority = trustme.CA() if self_signed else self.authority
+        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC) if expired else None
+        leaf = authority.issue_cert(*(names or (host,)), not_after=past)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+        self._certificates[host] = context
+
+    @property
+    def log(self) -> list[Hit]:
+        """The access log, by arrival; a copy."""
+        with self._lock:
+            return list(self._hits)
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        doors: list[tuple[Door, int]] = [("web", self._port), ("alt", 0)]
+        for door, port in doors:
+            addresses = [self._address, *(self._also if door == "web" else ())]
+            listening = await asyncio.start_server(self._connected(door), addresses, port, backlog=1024)
+            self._listening.append(listening)
+            self.ports[door] = listening.sockets[0].getsockname()[1]
+        if self.authority is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.authority.issue_cert("unnamed.test").configure_cert(context)
+            context.sni_callback = self._named
+            listening = await asyncio.start_server(self._connected("tls"), self._address, 0, ssl=context)
+            self._listening.append(listening)
+            self.ports["tls"] = listening.sockets[0].getsockname()[1]
+        self._shut.bind((self._address, 0))  # bound, so that nobody else takes it, and deaf
+        self.ports["shut"] = self._shut.getsockname()[1]
+
+    async def _close(self) -> None:
+        for listening in self._listening:
+            listening.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _named(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._certificates.get(name or "", context)
+
+    def _connected(
+        self, door: Door
+    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], asyncio.Future[None]]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            try:
+                while await self._exchange(door, reader, writer):
+                    pass
+            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
+                pass  # the client left, or we are closing
+            finally:
+                self._tasks.discard(task)
+                writer.close()
+
+        return serve  # type: ignore[return-value]  # start_server makes a task of it
+
+    async def _exchange(
+        self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        arrived = time.monotonic()
+        first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+        method, target, _ = first.split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        host = headers.get("host", "").partition(":")[0].lower()
+        client, here = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        request = Request(method, host, target, headers, client[1], arrived)
+        place = (door, host, target)
+        with self._lock:
+            talks = self._answers.get(place, (_MISSING,))
+            talk = talks[min(self._times[place], len(talks) - 1)]
+            self._times[place] += 1
+            answer = talk if isinstance(talk, Answer) else talk(request)
+            hit = Hit(
+                door, host, target, method, headers, client[0], here[0], arrived, answer.status, arrived
+            )
+            self._hits.append(hit)
+        try:
+            if answer.wait:
+                await asyncio.sleep(answer.wait)
+            return await _send(writer, answer, hit, head_only=method == "HEAD")
+        finally:
+            hit.ended = time.monotonic()
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Answer, hit: Hit, *, head_only: bool) -> bool:
+    head, body = answer.wire(head_only=head_only)
+    if answer.stop_after is not None:
+        hit.free = time.monotonic()
+        writer.write((head + body)[: answer.stop_after])
+        await writer.drain()
+        writer.transport.abort()
+        return False
+    seconds, portion = answer.drips or (0.0, 1 << 16)
+    portions = [body[start : start + portion] for start in range(0, len(body), portion)]
+    if not answer.drips and len(portions) <= 1:
+        portions, head = [], head + body
+        hit.sent = len(body)
+    if not portions:
+        hit.free = time.monotonic()
+    writer.write(head)
+    for number, piece in enumerate(portions, start=1):
+        if seconds:
+            await asyncio.sleep(seconds)
+        await writer.drain()
+        if writer.is_closing():
+            return False
+        if number == len(portions):
+            hit.free = time.monotonic()
+        writer.write(piece)
+        hit.sent += len(piece)
+    await writer.drain()
+    return answer.raw is None
