@@ -22,7 +22,7 @@ from typing import Any
 from common import clock
 from common.config import CrawlConfig, version
 from common.endpoints import endpoints, is_loopback, parse
-from common.errors import BadURL, ShoalError, StorageError, UsageError
+from common.errors import BadURL, DiskFull, ShoalError, StorageError, UsageError
 from common.log import get_logger
 from common.memory import keep_freed_memory
 from common.messages import HEAD, Closed, Phase
@@ -155,12 +155,12 @@ class Coordinator:
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     self._loop.remove_signal_handler(number)
-                    await self._close(committing)
+                await self._close(committing)
             self._exit, self._reason = code, reason
             last = self.status()  # looks into the store, where no seed gave a page
         finally:
             self._server.close()
-        self._directory.write_summary(last.to_json())
+        self._keep_summary(last)
         self._reporter.close(last)
         return code
 
@@ -230,14 +230,23 @@ class Coordinator:
 
     async def _crawl_on(self) -> tuple[int, str]:
         """Until it is over or somebody ends it: (exit code, reason)."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._seed(), name="seeds")]
-            tasks.append(group.create_task(self._tick(), name="tick"))
-            if self._local is not None:
-                tasks.append(group.create_task(self._mind_workers(self._local), name="workers"))
-            result = await self._ending
-            for task in tasks:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._seed(), name="seeds")]
+                tasks.append(group.create_task(self._tick(), name="tick"))
+                if self._local is not None:
+                    tasks.append(group.create_task(self._mind_workers(self._local), name="workers"))
+                result = await self._ending
+                for task in tasks:
+                    task.cancel()
+        except ExceptionGroup as failed:
+            disk, others = failed.split((StorageError, OSError))
+            if disk is None or others is not None:
+                raise
+            error: BaseException = disk
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None
         return result
 
     async def _end(self, code: int, reason: str) -> tuple[int, str]:
@@ -322,8 +331,15 @@ class Coordinator:
             self._show()
             if now >= self._next_summary:
                 self._next_summary = now + SUMMARY_SECONDS
-                self._directory.write_summary(self.status().to_json())
+                self._keep_summary(self.status())
             await asyncio.sleep(STATUS_SECONDS)
+
+    def _keep_summary(self, status: st.Status) -> None:
+        """summary.json is for people: where it finds no room the older one stays, and the crawl goes on."""
+        try:
+            self._directory.write_summary(status.to_json())
+        except DiskFull as error:
+            log.warning("summary.kept", error=str(error))
 
     async def _mind_workers(self, local: LocalWorkers) -> None:
         code = await local.ended()

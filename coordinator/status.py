@@ -1,14 +1,14 @@
-"""What a crawl is at this moment, in one frozen value, and in words: what limits it, and how long it may
-take.
+"""What a crawl is at this moment, in one frozen value; and how numbers are written for people.
 
-Pure: the coordinator's app collects the facts, `limiting` and `estimate` say what they mean; the progress
-bar, the REST interface, `coord status`, summary.json and the metrics all show the same `Status`. Times are
-seconds, sizes bytes, rates per second; None where a thing is not known.
+Pure. watch.py makes it; the progress bar, the REST interface, `coord status`, summary.json and the metrics all show
+the same `Status`. Times are seconds, sizes bytes, rates per second; None where a thing is not known. It is written as
+JSON: later versions add keys, they never change or take one away.
+
+Read next: waiting.py (what limits a crawl, in words), history.py (how it was before).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -59,6 +59,70 @@ class WorkerStatus:
     """Pages a second, of late."""
     heard_seconds: float = 0.0
     """Since it last said something."""
+    cpu_percent: int = 0
+    """Of one processor."""
+    rss_bytes: int = 0
+    """Resident memory."""
+    lag_ms: int = 0
+    """By how much its event loop was late at last."""
+    offline: bool = False
+    """It sees no network: every host failed at once."""
+    held_bytes: int = 0
+    """Of bodies, as they were received."""
+    fetched: int = 0
+    """Tries since it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One host with something to tell; of those in memory, which are the latest 20,000 with work."""
+
+    host: str
+    queued: int = 0
+    """Requests to come, retries that wait included."""
+    delay_seconds: float = 0.0
+    """In force: the largest of what was asked for and what its answers told."""
+    per_host: int = 1
+    alone_seconds: float = 0.0
+    """What its queue takes at its delay, however fast everything else is."""
+    elapsed_seconds: float | None = None
+    """Median of its last response times."""
+    failures: int = 0
+    """In a row."""
+    finished: int = 0
+    given_up: str = ""
+    """Why nothing of it is fetched any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTry:
+    """A fetch that failed. All text is safe for a terminal."""
+
+    at: str
+    """RFC 3339."""
+    url: str
+    outcome: str
+    error: str = ""
+    again: bool = False
+    """It will be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing that the crawl waits for, or that limits it."""
+
+    what: str
+    """A stable code: `politeness`, `retries`, `no_workers`, ...; docs/metrics.md has them all."""
+    text: str
+    """In words, one line, the hint included. Safe for a terminal."""
+    count: int = 0
+    """Of what it is about: hosts, retries, workers."""
+    until_seconds: float | None = None
+    """Until the first of them is over, as far as that is known."""
+    examples: tuple[str, ...] = ()
+    """At most five: hosts, addresses, workers."""
+    hint: str = ""
+    """What a person could do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +191,48 @@ class Status:
     """Of the first few seeds, those that gave no page."""
     eta_seconds: float | None = None
     limits: str = ""
-    """What limits the crawl right now, in words."""
+    """What limits the crawl right now, in words: the text of the first of `waiting`."""
+    waiting: tuple[Waiting, ...] = ()
+    """All that it waits for or is limited by, the most telling first."""
+    retries_waiting: int = 0
+    """Of `queued`: requests that failed and wait to be tried again."""
+    held_back: int = 0
+    """Of `queued`: what a budget keeps from being lent."""
+    tries: Mapping[str, int] = field(default_factory=dict)
+    """Fetches by what they came to, robots.txt included, since this coordinator started."""
+    recent_errors: tuple[FailedTry, ...] = ()
+    """The last 20, the newest first; since this coordinator started."""
+    long_queues: tuple[HostStatus, ...] = ()
+    """The ten hosts that hold the end back most, of those in memory."""
+    slow_hosts: tuple[HostStatus, ...] = ()
+    failing_hosts: tuple[HostStatus, ...] = ()
+    guarded: Mapping[str, int] = field(default_factory=dict)
+    """URLs set aside as TRAP, by the guard that did."""
+    round: int = 0
+    """0, then one more with each recrawl."""
+    again: Mapping[str, int] = field(default_factory=dict)
+    """In a recrawl: pages `new`, `changed`, `unchanged`, `vanished`."""
+    retried: int = 0
+    """Requests that had ended and were queued again by a person."""
+    near_duplicates: int = 0
+    """Pages nearly equal to an earlier one; since this coordinator started."""
+    revisits: int = 0
+    """Records of a payload that was stored before."""
+    commits: int = 0
+    """Over all starts."""
+    commits_rate: float = 0.0
+    commit_seconds: float = 0.0
+    """How long the last commit took, or the one under way has taken if that is longer."""
+    workers_joined: int = 0
+    """Processes, since this coordinator started."""
+    workers_died: int = 0
+    """Of them, those that their supervisor reported dead."""
+    protocol_errors: int = 0
+    """Messages that broke the protocol; their senders are not listened to any more."""
+    unroutable: int = 0
+    """Messages for workers that were gone."""
+    cpu_percent: int = 0
+    """Of one processor, of the coordinator."""
     disk_free_bytes: int = 0
     memory_bytes: int = 0
     """Resident, of the coordinator."""
@@ -163,162 +268,18 @@ class Status:
                 WorkerStatus(**_known(WorkerStatus, w)) for w in given.get("workers", ())
             )
             given["seed_ends"] = tuple(SeedEnd(**_known(SeedEnd, s)) for s in given.get("seed_ends", ()))
+            given["waiting"] = tuple(
+                Waiting(**_known(Waiting, w) | {"examples": tuple(w.get("examples", ()))})
+                for w in given.get("waiting", ())
+            )
+            given["recent_errors"] = tuple(
+                FailedTry(**_known(FailedTry, e)) for e in given.get("recent_errors", ())
+            )
+            for name in ("long_queues", "slow_hosts", "failing_hosts"):
+                given[name] = tuple(HostStatus(**_known(HostStatus, h)) for h in given.get(name, ()))
             return cls(**given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ProtocolError(f"status: {error}") from None
-
-
-class Meter:
-    """Events a second over the last `window` seconds, from totals noted now and then; bounded memory."""
-
-    def __init__(self, window: float = 10.0) -> None:
-        self._window = window
-        # At most one sample a quarter second: 40 of them.
-        self._samples: deque[tuple[float, int]] = deque()
-
-    def note(self, total: int, now: float) -> None:
-        """The total so far; it never falls."""
-        if not self._samples or now - self._samples[-1][0] >= 0.25:
-            self._samples.append((now, total))
-        while len(self._samples) > 2 and now - self._samples[1][0] >= self._window:
-            self._samples.popleft()
-
-    def rate(self, total: int, now: float) -> float:
-        """Events a second; 0 before two moments are known."""
-        if not self._samples:
-            return 0.0
-        then, before = self._samples[0]
-        return (total - before) / (now - then) if now > then else 0.0
-
-
-AGAIN = ("new", "changed", "unchanged", "vanished")
-"""What a recrawl says of pages, in the order in which it is told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What `limiting` looks at. Defaults mean "no sign of it"."""
-
-    phase: Phase
-    directory: str = "DIR"
-    workers: int = 0
-    """Processes heard of lately."""
-    capacity: int = 0
-    """Fetches they may have in flight together."""
-    in_flight: int = 0
-    queued: int = 0
-    hosts_ready: int = 0
-    hosts_waiting: int = 0
-    hosts_leased: int = 0
-    next_due_seconds: float | None = None
-    """Until the first waiting host is due."""
-    delay: float = 1.0
-    """The delay in force for most hosts."""
-    per_host: int = 1
-    rate: float = 0.0
-    max_rate: float | None = None
-    held_back: int = 0
-    """URLs that a budget (--max-pages, ...) keeps from being lent."""
-    budget: str = ""
-    """The option that does: `--max-pages`."""
-    disk_free: int = 0
-    min_free: int = 0
-    memory_short: bool = False
-    """Some worker waits because its --memory is used up."""
-    worker_cpu: float | None = None
-    """Mean share of a core that worker processes use, 0 to 1."""
-    coordinator_cpu: float | None = None
-    worker_command: str = ""
-    """What to run for a worker; empty: workers are started by the coordinator itself."""
-
-
-def limiting(facts: Facts) -> str:
-    """What limits the crawl right now, and what a person could change, in one short line; the first that
-    holds."""
-    match facts.phase:
-        case Phase.PAUSED:
-            return f"paused by hand: `coord resume {facts.directory}` goes on"
-        case Phase.STOPPING | Phase.CLOSING:
-            return "ending: what is in flight is brought home"
-        case Phase.FINISHED | Phase.STOPPED:
-            return ""
-    if facts.min_free and facts.disk_free < facts.min_free:
-        return (
-            f"disk short: {size_text(facts.disk_free)} free, --min-free keeps {size_text(facts.min_free)}; "
-            "fetching waits until there is room"
-        )
-    if facts.workers == 0:
-        if not facts.worker_command:
-            return "the local workers are starting"
-        return f"no workers: run `{facts.worker_command}`"
-    if facts.held_back and not facts.in_flight:
-        return f"{facts.budget} is reached: {number_text(facts.held_back)} URLs stay queued"
-    if facts.memory_short:
-        return "workers' memory: bodies fill it, fetching waits; a larger --memory, or more machines"
-    if facts.max_rate is not None and facts.rate >= 0.9 * facts.max_rate:
-        return f"--max-rate: at most {facts.max_rate:g} pages/s"
-    hosts = facts.hosts_ready + facts.hosts_waiting + facts.hosts_leased
-    if not hosts and facts.in_flight:
-        return "the servers: what is in flight is all there is"
-    if not hosts:
-        return "reading seeds" if facts.phase is Phase.SEEDING else "nothing queued: waiting for seeds"
-    if facts.capacity and facts.in_flight >= 0.95 * facts.capacity:
-        return (
-            f"fetches in flight: {number_text(facts.in_flight)} of {number_text(facts.capacity)}; "
-            "more processes or a larger --concurrency help"
-        )
-    if facts.worker_cpu is not None and facts.worker_cpu > 0.85:
-        return f"workers busy: CPU at {facts.worker_cpu:.0%}; more processes or machines help"
-    if facts.coordinator_cpu is not None and facts.coordinator_cpu > 0.9:
-        return f"coordinator busy: CPU at {facts.coordinator_cpu:.0%}"
-    if facts.hosts_ready > facts.hosts_leased and facts.hosts_ready > facts.workers:
-        return f"{plural(facts.hosts_ready, 'host')} ready: workers take them as they can"
-    if not facts.in_flight and facts.hosts_waiting:
-        due = "" if facts.next_due_seconds is None else f", next due in {facts.next_due_seconds:.1f} s"
-        if facts.next_due_seconds is None or facts.next_due_seconds > 1.5 * facts.delay or hosts > 20:
-            return f"waiting for politeness: {plural(facts.hosts_waiting, 'host')}{due}"
-    return pace(hosts, facts.delay, facts.per_host)
-
-
-def pace(hosts: int, delay: float, per_host: int) -> str:
-    """What so many hosts allow at most; also said at the start, before anything was fetched."""
-    lanes = hosts * per_host
-    each = f" × {per_host} at once" if per_host > 1 else ""
-    if delay <= 0:
-        return f"{plural(hosts, 'host')}{each}: as fast as the servers answer; more processes will not help"
-    hint = "; yours? --per-host 4 --delay 0" if hosts <= 20 and per_host < 4 else ""
-    return (
-        f"{plural(hosts, 'host')}{each} × {delay:g} s: at most {lanes / delay:,.3g} "
-        f"page{'' if lanes == delay else 's'}/s; more processes will not help{hint}"
-    )
-
-
-def estimate(
-    *,
-    left: int,
-    rate: float,
-    pages: int,
-    growing: bool,
-    max_pages: int | None = None,
-    longest_queue: int = 0,
-    delay: float = 0.0,
-    per_host: int = 1,
-) -> float | None:
-    """Seconds to the end, or None where no honest figure can be had.
-
-    `left`: queued and leased. `growing`: links are followed and the queue is not shrinking, so that only a
-    budget tells where the end is. One host with a long queue holds the end back, however fast the others are.
-    """
-    remaining = left
-    if max_pages is not None:
-        remaining = min(left, max_pages - pages) if not growing else max_pages - pages
-    elif growing:
-        return None
-    if remaining <= 0:
-        return 0.0
-    if rate <= 0:
-        return None
-    return max(remaining / rate, min(longest_queue, remaining) * delay / per_host)
 
 
 # -- numbers for people
@@ -355,9 +316,9 @@ def time_text(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 host`, `3 hosts`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """`1 host`, `3 hosts`, `2 fetches`."""
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def _known(cls: type, read: Mapping[str, Any]) -> dict[str, Any]:

@@ -234,9 +234,7 @@ def _main(facts: Facts) -> Iterator[Waiting]:
         return
     if facts.capacity and facts.in_flight >= 0.95 * facts.capacity:
         text = f"fetches in flight: {number_text(facts.in_flight)} of {number_text(facts.capacity)}"
-        yield _say(
-            "servers", text, "more processes or a larger --concurrency help", count=facts.in_flight
-        )
+        yield _say("servers", text, "more processes or a larger --concurrency help", count=facts.in_flight)
         return
     if facts.worker_cpu is not None and facts.worker_cpu > BUSY:
         text = f"workers busy: CPU at {facts.worker_cpu:.0%}"
@@ -286,7 +284,8 @@ def _what_hosts_wait_for(facts: Facts, hosts: int) -> Iterator[Waiting]:
     found.sort(key=lambda each: -each[0])
     yield from (each for _, each in found)
     if not found:
-        yield _pace(facts, hosts)
+        # What is lent to a worker that is gone comes back when its lease has run out.
+        yield _silent(facts) if facts.silent else _pace(facts, hosts)
 
 
 def _asides(facts: Facts) -> Iterator[Waiting]:
@@ -299,7 +298,9 @@ def _asides(facts: Facts) -> Iterator[Waiting]:
     if facts.memory_short:
         yield _memory(facts)
     if facts.seeds_reading:
-        yield _say("seeds", f"{number_text(facts.seeds_read)} seeds read, and more to come", count=facts.seeds_read)
+        yield _say(
+            "seeds", f"{number_text(facts.seeds_read)} seeds read, and more to come", count=facts.seeds_read
+        )
     if facts.robots.count:
         yield _robots(facts)
     if facts.resting.count:
@@ -313,12 +314,21 @@ def _asides(facts: Facts) -> Iterator[Waiting]:
     if facts.held_back:
         yield _held_back(facts)
     longest = facts.longest
-    if longest is not None and facts.rate > 0 and longest.alone_seconds > max(60.0, 2 * facts.queued / facts.rate):
+    if (
+        longest is not None
+        and facts.rate > 0
+        and longest.alone_seconds > max(60.0, 2 * facts.queued / facts.rate)
+    ):
         lasts = time_text(longest.alone_seconds)
         text = f"{longest.host} alone takes {lasts}: {number_text(longest.queued)} queued × {longest.delay_seconds:g} s"
         lanes = "" if longest.per_host >= 4 else "yours? --per-host 4"
         yield _say(
-            "longest_queue", text, lanes, count=longest.queued, until=longest.alone_seconds, examples=(longest.host,)
+            "longest_queue",
+            text,
+            lanes,
+            count=longest.queued,
+            until=longest.alone_seconds,
+            examples=(longest.host,),
         )
 
 

@@ -34,7 +34,7 @@ from worker.fetcher import FetcherSettings
 from worker.fetchers import Fetchers
 from worker.limits import fitting_concurrency
 from worker.link import Link
-from worker.load import OwnLoad, resident_bytes
+from common.load import OwnLoad, resident_bytes
 from worker.mark import Mark
 from worker.outgoing import is_sitemap, method_of
 from worker.page import PageMaker, failed_report

@@ -6,11 +6,11 @@ A mark's age is not what a clock says between two moments: the machine may have 
 processes, and an innocent page would be accused. It is what the looks add up to while the same mark stands:
 
     the process was stopped (SIGSTOP, a debugger)     nothing
-    it ran, or waited for the disk or for memory      the processor time that it used
-    it waited for something else                      the time since the look before
+    it waited for something                           the time since the look before
+    it ran, or waited for the disk or for memory      the processor time that it used, or half of that time
 
-and never more for one look than looks are apart. So a process that does not get the processor because others have it,
-and a supervisor that was away itself, cost a page nothing.
+and never more for one look than looks are apart. So a supervisor that was away costs a page nothing, and a processor
+that others have at most half; not nothing, because its lease runs out meanwhile, and with it what the mark says.
 """
 
 from __future__ import annotations
@@ -86,8 +86,10 @@ class Watch:
         last = self._last
         if last is None or seen.state in _STOPPED or last.state in _STOPPED:
             return 0.0
-        since = seen.cpu - last.cpu if seen.state in _RAN else now - self._at
-        return max(0.0, min(since, LOOK_SECONDS))
+        since = min(now - self._at, LOOK_SECONDS)
+        if seen.state in _RAN:
+            since = max(since / 2, min(seen.cpu - last.cpu, since))
+        return since
 
 
 def parse_stat(text: str, *, ticks: int, page: int) -> Seen:

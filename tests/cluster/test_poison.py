@@ -6,14 +6,14 @@ a page; everything of ours is as it is. One test needs no such thing: a page of 
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -48,6 +48,16 @@ HOOK: Final = """
             super().__init__(html, *args, **kwargs)
 
     lexbor.LexborHTMLParser = Parser
+
+    import protego
+    parse = protego.Protego.parse
+
+    def read(content):
+        if "please-crash" in content:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return parse(content)
+
+    protego.Protego.parse = staticmethod(read)
 """
 
 
@@ -97,9 +107,9 @@ def check_poison(cluster: Cluster, site: Site, start: Place, bad: list[Place]) -
         assert (page["outcome"], page["reason"], page["attempts"]) == ("POISON", "poison", 3), page
         assert page["error"] == "3 worker processes died or hung while they read this page"
         assert page["warc"] is None
-        asked = sum((hit.host, hit.target) == place for hit in site.log)
-        # Once more whenever another bad page killed the process meanwhile: that is no death of this one's.
-        assert asked == 3 if len(bad) == 1 else asked >= 3
+        # Once more whenever another bad page killed the process meanwhile, or its lease ran out before the death was
+        # told, on a slow machine: that is no death of this one's.
+        assert sum((hit.host, hit.target) == place for hit in site.log) >= 3
     innocent = [page for url, page in pages.items() if url not in {site.url(*place) for place in bad}]
     wrong = [page for page in innocent if (page["outcome"], page["attempts"]) != ("OK", 1)]
     assert not wrong, wrong[:3]
@@ -114,10 +124,11 @@ def check_poison(cluster: Cluster, site: Site, start: Place, bad: list[Place]) -
     assert audit.returncode == 0, audit.stdout + audit.stderr
 
 
-def logged(cluster: Cluster, event: str) -> list[dict[str, Any]]:
-    """What the coordinator's log has of it."""
-    lines = (cluster.out / "logs" / "coord.log").read_text().splitlines()
-    return [line for line in map(json.loads, lines) if line["event"] == event]
+def suspected(cluster: Cluster) -> list[tuple[str, int]]:
+    """(URL, deaths) as the coordinator's log has them, in any order."""
+    text = (cluster.out / "logs" / "coord.log").read_text()
+    found = re.findall(r"warning request\.suspect url=(\S+) deaths=(\d)$", text, re.MULTILINE)
+    return sorted((url, int(deaths)) for url, deaths in found)
 
 
 @pytest.mark.parametrize("command", ["crawl", "start"])
@@ -128,10 +139,9 @@ def test_a_page_that_kills_is_set_aside_at_the_third_time_and_no_other(
     with Cluster(tmp_path, site, start, delay=DELAY, python=python) as cluster:
         run(cluster, command)
         check_poison(cluster, site, start, bad)
-        told = [(line["url"], line["deaths"]) for line in logged(cluster, "request.suspect")]
-        assert sorted(told) == sorted((site.url(*place), deaths) for place in bad for deaths in (1, 2, 3))
-        if command == "start":
-            assert site.url(*bad[0]) in cluster.tail(100_000)  # the workers' own log
+        assert suspected(cluster) == [(site.url(*place), deaths) for place in bad for deaths in (1, 2, 3)]
+        of_workers = re.findall(r"worker\.died .* parsing=(\S+)$", cluster.tail(1 << 20), re.MULTILINE)
+        assert sorted(of_workers) == sorted(site.url(*place) for place in bad for _ in range(3))
 
 
 @pytest.mark.parametrize(
@@ -177,3 +187,21 @@ def test_a_page_that_hangs_is_found_while_its_lease_lasts_whatever_the_lease_s_t
     ) as cluster:
         run(cluster, "crawl")
         check_poison(cluster, site, start, bad)
+
+
+def test_pages_whose_robots_txt_kills_are_set_aside_and_no_page_of_another_host(
+    site: Site, python: Path, tmp_path: Path
+) -> None:
+    start, _ = grown(site)
+    site.robots("r.test", "User-agent: *\nDisallow: /please-crash\n")
+    bad = [site.page("r.test", f"/{number}") for number in range(2)]
+    site.page(*start, links=[*site.links(*start), *bad])
+    with Cluster(tmp_path, site, start, delay=DELAY, python=python) as cluster:
+        run(cluster, "start")
+        pages = results(cluster.out)
+        assert set(pages) == {site.url(*place) for place in site.reachable(start)}
+        poison = {url for url, page in pages.items() if page["outcome"] != "OK"}
+        assert poison == {site.url(*place) for place in bad}
+        assert {(pages[url]["outcome"], pages[url]["attempts"]) for url in poison} == {("POISON", 3)}
+        assert not site.fetched() & set(bad)
+        assert hurried(site, DELAY) == []

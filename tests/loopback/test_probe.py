@@ -14,7 +14,7 @@ import pytest
 from common.outcome import Outcome
 from tests.support.site import Site
 from worker.exchange import Failure
-from worker.load import OwnLoad, resident_bytes
+from common.load import OwnLoad, resident_bytes
 from worker.probe import NetworkProbe, may_be_our_network
 from worker.resolver import ResolverSettings
 

@@ -104,10 +104,14 @@ def test_a_process_that_waits_and_waits_over_one_page_is_found() -> None:
     assert looks.look() == "not done with it after 2.0 s"
 
 
-def test_one_that_computes_is_charged_the_processor_time_it_got() -> None:
+@pytest.mark.parametrize(("share", "looks_needed"), [(1.0, 4), (0.8, 5), (0.1, 8), (7.0, 4)])
+def test_one_that_computes_is_charged_the_processor_time_it_got_but_no_less_than_half(
+    share: float, looks_needed: int
+) -> None:
     looks = Looks()
-    assert [looks.look(state="R", cpu=0.1) for _ in range(20)] == [None] * 20
-    assert looks.look(state="R", cpu=0.5) is not None
+    found = [looks.look(state="R", cpu=share * LOOK_SECONDS) for _ in range(looks_needed + 1)]
+    assert found[:-1] == [None] * looks_needed
+    assert found[-1] is not None
 
 
 def test_many_short_pages_are_not_one_long_one() -> None:

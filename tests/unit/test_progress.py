@@ -11,21 +11,18 @@ from rich.console import Console, RenderableType
 from common.config import CrawlConfig
 from common.errors import ProtocolError
 from coordinator import progress
+from coordinator.history import Meter
 from coordinator.status import (
-    Facts,
     HostCounts,
-    Meter,
     Phase,
     SeedEnd,
     Seeds,
     Status,
     WorkerStatus,
-    estimate,
-    limiting,
-    pace,
     size_text,
     time_text,
 )
+from coordinator.waiting import Facts, estimate, limiting, pace
 
 LIMIT = "1 host × 1 s: at most 1 page/s; more processes will not help; yours? --per-host 4 --delay 0"
 
@@ -237,7 +234,7 @@ FACTS = Facts(
         (replace(FACTS, worker_cpu=0.97), "workers busy: CPU at 97%"),
         (replace(FACTS, in_flight=4000), "4,000 of 4,000; more processes or a larger --concurrency help"),
         (replace(FACTS, disk_free=1 << 30), "disk short: 1.0 GiB free, --min-free keeps 2.0 GiB"),
-        (replace(FACTS, memory_short=True), "--memory"),
+        (replace(FACTS, memory_short=("node0:1",)), "--memory"),
         (replace(FACTS, max_rate=10.0, rate=9.9), "--max-rate: at most 10 pages/s"),
         (replace(FACTS, in_flight=0, held_back=1234, budget="--max-pages"), "--max-pages is reached: 1,234 URLs"),
         (replace(FACTS, phase=Phase.PAUSED, directory="c1"), "paused by hand: `coord resume c1` goes on"),
