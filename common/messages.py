@@ -7,7 +7,7 @@ in the order of the class, the body is bytes that belong to the message (a WARC 
 
     worker -> shard   control   Hello  Heartbeat  Release  Want  Goodbye
                       data      Page  Piece  Links  Robots
-    shard -> worker   control   Welcome  Denied  Alive  Lease  Rescope  Reconfigure  HelloAgain
+    shard -> worker   control   Welcome  Denied  Alive  Lease  Terms  HelloAgain
                       data      Answer
     control <-> shard           Poll  Report  Close  Closed  Cap  CapSet            (in one process today)
 
@@ -62,6 +62,12 @@ U16 = Annotated[int, Range(0, 2**16 - 1)]
 U32 = Annotated[int, Range(0, 2**32 - 1)]
 U64 = Annotated[int, Range(0, 2**64 - 1)]
 Seconds = Annotated[float, Range(0, 2**40)]
+Moment = Annotated[float, Range(0, 253_402_300_799)]
+"""Seconds since 1970; up to the year 9999, for it is written as a date."""
+Second = Annotated[int, Range(0, 253_402_300_799)]
+"""A Moment in whole seconds."""
+Length = Annotated[int, Range(0, 2**48 - 1)]
+"""Bytes of one body; they are summed up over a whole crawl, and the sum is stored as a U64."""
 Session = Annotated[SessionId, Size(16)]
 Lid = Annotated[LeaseId, Range(0, 2**64 - 1)]
 Url = Annotated[str, Size(65_536)]
@@ -146,7 +152,7 @@ class Request(NamedTuple):
     seed: Url
     referrer: Url | None
     form: Form | None
-    lastmod: U64 | None = None
+    lastmod: Second | None = None
     """When a sitemap said that it was last modified, seconds since 1970."""
 
 
@@ -160,7 +166,7 @@ class LinkGroup(NamedTuple):
     flags: U16
     urls: Annotated[tuple[Url, ...], Size(100_000)]
     forms: Annotated[tuple[Form | None, ...], Size(100_000)] | None
-    lastmods: Annotated[tuple[U64 | None, ...], Size(100_000)] | None = None
+    lastmods: Annotated[tuple[Second | None, ...], Size(100_000)] | None = None
     """As in Request; of a sitemap's entries only."""
 
 
@@ -273,14 +279,14 @@ class Facts(NamedTuple):
     redirect_to: Url | None = None
     content_type: Word | None = None
     charset: Word | None = None
-    length: U64 | None = None
-    wire_length: U64 | None = None
+    length: Length | None = None
+    wire_length: Length | None = None
     digest: Word | None = None
     title: Annotated[str, Size(512)] | None = None
     noindex: bool = False
     etag: Prose | None = None
     last_modified: Word | None = None
-    fetched_at: Seconds | None = None
+    fetched_at: Moment | None = None
     elapsed_ms: U32 | None = None
     ip: Word | None = None
     truncated: Word | None = None
@@ -387,7 +393,7 @@ class Welcome:
     heartbeat: Seconds
     slots: Annotated[bytes, Size(1024)]
     seed: U64
-    config: Annotated[bytes, Size(4 << 20)]
+    config: Annotated[bytes, Size(2 << 20)]
     scope: Annotated[bytes, Size(4 << 20)]
     scope_version: U32
 
@@ -444,20 +450,17 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Rescope:
-    """The scope has grown (a seed redirected to another host); leases that name this version wait for it."""
+class Terms:
+    """The scope has grown (a seed redirected to another host), or a person has changed the configuration.
+
+    Both as in Welcome, and both of one version: leases that name this version wait for it. What is lent by then keeps
+    the delay and the lanes that it came with.
+    """
 
     session: Session
     scope: Annotated[bytes, Size(4 << 20)]
     scope_version: U32
-
-
-@dataclass(frozen=True, slots=True)
-class Reconfigure:
-    """The configuration has changed while the crawl runs; as in Welcome. What is lent by then keeps its terms."""
-
-    session: Session
-    config: Annotated[bytes, Size(4 << 20)]
+    config: Annotated[bytes, Size(2 << 20)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,7 +552,7 @@ class CapSet:
 
 WorkerControl = Hello | Heartbeat | Release | Want | Goodbye
 WorkerPaper = Page | Piece | Links | Robots
-ShardControl = Welcome | Denied | Alive | Lease | Rescope | Reconfigure | HelloAgain
+ShardControl = Welcome | Denied | Alive | Lease | Terms | HelloAgain
 FromWorker = WorkerControl | WorkerPaper
 ToWorker = ShardControl | Answer
 Between = Poll | Report | Close | Closed | Cap | CapSet
@@ -569,9 +572,8 @@ TAGS: dict[int, type[Message]] = {
     33: Denied,
     34: Alive,
     35: Lease,
-    36: Rescope,
+    36: Terms,
     37: HelloAgain,
-    38: Reconfigure,
     48: Answer,
     64: Poll,
     65: Report,
@@ -583,4 +585,4 @@ TAGS: dict[int, type[Message]] = {
 """The number that stands for each class on the wire; never reused."""
 
 FROM_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (1, 2, 3, 4, 5, 16, 17, 18, 19))
-TO_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (32, 33, 34, 35, 36, 37, 38, 48))
+TO_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (32, 33, 34, 35, 36, 37, 48))

@@ -223,13 +223,13 @@ class Admission:
         self._state.say(f"a seed redirects to {authority(CanonicalURL(url))}: its host joins the scope")
 
     def set_scope(self, scope: Scope) -> None:
-        """A new version of the scope: durable with the next commit, told to all workers then."""
+        """A new version of the terms: durable with the next commit, told to all workers then."""
         state = self._state
         state.scope = scope
         state.rows.put(meta_row("scope"), pack(scope.version))
-        packed = pack_wire(scope.to_wire())
+        packed, config = pack_wire(scope.to_wire()), pack_wire(state.config.to_wire())
         for session in state.fleet:
-            state.send_after(m.Rescope(session_id(session.id), packed, scope.version))
+            state.send_after(m.Terms(session_id(session.id), packed, scope.version, config))
 
 
 class _Counters:

@@ -463,6 +463,11 @@ class Coordinator:
             exit_code=self._exit,
         )
 
+    def history(self) -> dict[str, Any]:
+        """How it went, as columns for charts."""
+        assert self._watch is not None
+        return self._watch.history()
+
     def _phase(self) -> st.Phase:
         if self._exit is not None:
             return st.Phase.FINISHED if self._crawl.stage is Stage.FINISHED else st.Phase.STOPPED

@@ -1,7 +1,7 @@
 """Watching and steering over HTTP: the REST interface of a running coordinator, and the few lines that call
 it.
 
-    GET  /api/v1/status              what `coord status --json` prints
+    GET  /api/v1/status, ...         watching.py: status, history, live stream, metrics, and a description of all routes
     GET  /api/v1/why?url=URL         what became of a URL; never met: which rule refuses it
     POST /api/v1/stop                {"now": false}
     POST /api/v1/pause               {}
@@ -43,6 +43,7 @@ from common.errors import ShoalError, UsageError
 from common.log import get_logger
 from coordinator.directory import CrawlDirectory
 from coordinator.status import Status
+from coordinator.watching import Watching
 
 API = "/api/v1"
 
@@ -70,6 +71,9 @@ class Steering(Protocol):
 
     def status(self) -> Status:
         """The crawl at this moment; cheap."""
+
+    def history(self) -> dict[str, Any]:
+        """How it went, as columns for charts."""
 
     async def add(self, lines: list[str]) -> dict[str, Any]:
         """Admit more seeds, as given (URLs, files on the coordinator's machine, ranges); returns counts.
@@ -114,7 +118,8 @@ class ControlServer:
         self._open_to_all = False
         """Bound beyond loopback: reading needs the token too."""
         app = web.Application(middlewares=[self._guard], client_max_size=_BODY_BYTES)
-        app.router.add_get(f"{API}/status", self._status)
+        self._watching = Watching(steering)
+        self._watching.add_to(app.router, API)
         app.router.add_get(f"{API}/why", self._why)
         app.router.add_post(f"{API}/stop", self._stop)
         app.router.add_post(f"{API}/pause", self._pause)
@@ -159,6 +164,7 @@ class ControlServer:
         """Stop listening; answers under way have two seconds."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        await self._watching.close()
         await self._runner.cleanup()
 
     async def _sweep(self) -> None:
@@ -226,9 +232,6 @@ class ControlServer:
         return None
 
     # -- answers
-
-    async def _status(self, request: web.Request) -> web.Response:
-        return web.json_response(self._steering.status().to_json(), headers={"Cache-Control": "no-store"})
 
     async def _why(self, request: web.Request) -> web.Response:
         url = request.query.get("url", "")

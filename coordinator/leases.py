@@ -19,11 +19,15 @@ SLACK = 1.01
 STALLED_AFTER = 10
 """A lease without progress for so many T is not renewed (rule 7)."""
 
+STALLED_DELAYS = 6
+"""And for so many of its host's delays: with long ones, a request that is fetched again may take that long."""
+
 
 class OpenLease:
     """One lease. `open`: ordinals without an accepted result. Times: monotonic seconds."""
 
     __slots__ = (
+        "cookies_number",
         "deadline",
         "delay",
         "host",
@@ -68,6 +72,8 @@ class OpenLease:
         self.open = set(range(len(requests)))
         self.deadline = now + ttl * SLACK
         self.progress_at = now
+        self.cookies_number = 0
+        """Number of the page whose cookies were taken last: one that is sent again may overtake it."""
         self.recalled = False
         """Its terms have changed: its holder is to give it back."""
         self.last_end: float | None = None
@@ -84,6 +90,10 @@ class OpenLease:
         self.progress_at = now
         if age is not None and (self.last_end is None or now - age > self.last_end):
             self.last_end = now - age
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether nothing came of it for so long that it is to run out."""
+        return now - self.progress_at > STALLED_AFTER * self.ttl + STALLED_DELAYS * self.delay
 
     def undone(self) -> list[Request]:
         """The requests without a result, in their order."""
@@ -158,7 +168,7 @@ class Leases:
         unknown = []
         for lease_id in listed:
             lease = held.get(lease_id)
-            if lease is None or now - lease.progress_at > STALLED_AFTER * lease.ttl:
+            if lease is None or lease.is_stalled(now):
                 unknown.append(lease_id)
             else:
                 lease.deadline = max(lease.deadline, now + lease.ttl * SLACK)

@@ -17,7 +17,7 @@ from itertools import islice
 from common import messages as m
 from common.messages import Flag, Request, lease_id
 from common.outcome import OUTCOMES
-from common.url import CanonicalURL, HostKey, authority
+from common.url import CanonicalURL, HostKey, authority, has_canonical_shape, host_key
 from coordinator import policy
 from coordinator.fleet import WorkerSession
 from coordinator.frontier import CHARGED
@@ -352,7 +352,10 @@ class Lending:
     # --------------------------------------------------------------------------------------------------- permits
 
     def want(self, session: WorkerSession, host: str) -> None:
-        """A worker wants a permit; it asks again until it has one."""
+        """A worker wants a permit; it asks again until it has one. What is no name of a host gets none."""
+        place = f"https://{host}/"
+        if not has_canonical_shape(place) or host_key(CanonicalURL(place)) != host:
+            return
         sessions = self._wanted.get(host)
         if sessions is None:
             if len(self._wanted) >= policy.PERMITS_WAITING:

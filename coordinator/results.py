@@ -7,6 +7,7 @@ that is one commit. No I/O, no clock.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from common import messages as m
@@ -38,6 +39,25 @@ ROBOTS_VERDICT = "robots"
 GOOD = ("rules", "allow")
 """Verdicts by which pages of an authority may be fetched."""
 
+VERDICTS = frozenset((*GOOD, *(outcome for outcome in OUTCOMES if outcome.state is not State.FETCHED)))
+"""What a worker may say of a robots.txt."""
+
+RULES_KEPT = 64
+"""Names of rules that refused links; they stand in a row that is written with every commit."""
+
+RULE_NAME = re.compile(r"[a-z][a-z_-]{0,31}")
+
+PAYLOAD_DIGEST = re.compile(r"[a-z0-9]{1,16}:[A-Za-z0-9+/=_-]{1,128}")
+
+IP_ADDRESS = re.compile(r"[0-9a-fA-F.:]{2,45}(?:%[0-9A-Za-z_.-]{1,32})?")
+
+
+def _is_sayable(digest: str | None, ip: str | None) -> bool:
+    """Whether what a worker says may stand in the headers of a WARC record, and an address be compared."""
+    return (digest is None or PAYLOAD_DIGEST.fullmatch(digest) is not None) and (
+        ip is None or IP_ADDRESS.fullmatch(ip) is not None
+    )
+
 
 class Results:
     """Takes the data messages of workers."""
@@ -67,6 +87,8 @@ class Results:
             return "lease"
         if page.ordinal not in lease.open:
             return None
+        if not _is_sayable(page.facts.digest, page.facts.ip):
+            return "facts"
         pieces: list[Chunk] = []
         key = piece_key(page.session, page.lease, page.ordinal)
         if page.pieces:
@@ -78,7 +100,7 @@ class Results:
         state.leases.close(lease, page.ordinal)
         session.lent_requests -= 1
         host = state.frontier.host(lease.host, now, wall)
-        self._result(host, lease.requests[page.ordinal], page, body, pieces, now, wall)
+        self._result(host, lease, page, body, pieces, now, wall)
         if page.pieces:
             state.after.append(DropPieces(key))
         if not lease.open:
@@ -88,14 +110,14 @@ class Results:
     def _result(
         self,
         host: Host,
-        request: Request,
+        lease: OpenLease,
         page: m.Page,
         body: bytes,
         pieces: list[Chunk],
         now: float,
         wall: float,
     ) -> None:
-        state, facts = self._state, page.facts
+        state, facts, request = self._state, page.facts, lease.requests[page.ordinal]
         outcome = OUTCOMES[facts.outcome] if facts.outcome < len(OUTCOMES) else Outcome.PROTOCOL
         state.ledger.counts.attempts += 1
         tried = outcome.state is not State.EXCLUDED and facts.reason != ROBOTS_VERDICT
@@ -112,11 +134,12 @@ class Results:
                 reason=facts.reason,
             )
         self._learn(host, page, decision, outcome, now)
+        self._take_cookies(host, lease, page)
         page = self._near_duplicate(host, request, page)
         if tried:
             self.recent.page(request, outcome, page.facts, wall, again=decision.retry_in is not None)
         for rule, count in page.refused:
-            state.ledger.counts.refused[rule] += count
+            self._count_refused(rule, count)
         for group in page.links:
             self._admission.links(group, request, now, wall)
         tries = state.frontier.tries_of(host, request)
@@ -207,9 +230,14 @@ class Results:
         if facts.elapsed_ms is not None and facts.status is not None:
             host.elapsed = (*host.elapsed, facts.elapsed_ms)[-ELAPSED_KEPT:]
         self._lending.learn_address(host, facts.ip)
-        if page.cookies is not None and self._state.config.cookies:
-            host.cookies = page.cookies
-            self._state.frontier.touch(host)
+
+    def _take_cookies(self, host: Host, lease: OpenLease, page: m.Page) -> None:
+        """The host's cookies after this page, unless a later page of the lease has told them already."""
+        if page.cookies is None or not self._state.config.cookies or page.number < lease.cookies_number:
+            return
+        lease.cookies_number = page.number
+        host.cookies = page.cookies
+        self._state.frontier.touch(host)
 
     def _near_duplicate(self, host: Host, request: Request, page: m.Page) -> m.Page:
         """A page nearly equal to an earlier one of its host: told so, and its links are left."""
@@ -226,6 +254,13 @@ class Results:
             links=(),
             refused=(*page.refused, ("near_duplicate", left))[:64] if left else page.refused,
         )
+
+    def _count_refused(self, rule: str, count: int) -> None:
+        """Links that a worker did not send. The rule's name is the worker's, is kept and shown: so it is a word, and
+        there are not many."""
+        counts = self._state.ledger.counts.refused
+        known = rule in counts or (len(counts) < RULES_KEPT and RULE_NAME.fullmatch(rule) is not None)
+        counts[rule if known else "other"] += count
 
     def _falls_back(self, request: Request, outcome: Outcome) -> bool:
         """Whether a bare host gave no https at all: refused, no TLS or no answer. (What a page did says less.)"""
@@ -315,6 +350,11 @@ class Results:
         lease = state.leases.get(robots.lease)
         if lease is None or lease.session != session.id:
             return "lease"
+        place = robots.authority + "/"
+        if robots.verdict not in VERDICTS or not _is_sayable(None, robots.ip):
+            return "robots"
+        if not has_canonical_shape(place) or host_key(CanonicalURL(place)) != lease.host:
+            return "robots"  # a worker speaks of the host that it was lent, of no other
         lease.fetched(now, robots.age)
         host = state.frontier.host(lease.host, now, wall)
         self._lending.learn_address(host, robots.ip)

@@ -68,6 +68,9 @@ from coordinator.store.rows import (
     unpack_request_row,
 )
 
+MAX_CREDIT = 65_000
+"""Of one session: so many leases can be listed in one heartbeat, and a worker asks for no more."""
+
 FORGET_AFTER = 10
 """A session without leases that was silent for so many T is forgotten."""
 
@@ -100,6 +103,8 @@ class Shard:
         self._asked_round = 0
         """Of the last Poll: a Close of another round is late."""
         self._cap_number = 0
+        self._told_version = self._sealed_version = scope.version
+        """Of the terms: the last one whose Terms have left, and the one of the commit under way."""
         self._answers: dict[bytes, tuple[list[int], list[tuple[int, str]]]] = {}
         packed = rows.get(meta_row("epoch"))
         epoch = (0 if packed is None else unpack(packed)) + 1
@@ -134,7 +139,6 @@ class Shard:
             round=round_number,
             fresh_since=since,
         )
-        self._config_packed = pack_wire(config.to_wire())
         self._admission = Admission(state)
         self._lending = self.makes_lending(state, now)
         self._results = self.makes_results(state, self._admission, self._lending)
@@ -287,6 +291,7 @@ class Shard:
             state.rows.put(
                 meta_row("frontier"), pack((frontier.seq, frontier.turns, frontier.held_turns[:2]))
             )
+        self._sealed_version = state.scope.version
         batch = state.outputs.seal()
         for file, end in batch.ends.items():
             state.rows.put(output_row(file), pack(end))
@@ -296,6 +301,7 @@ class Shard:
     def committed(self, commit: Commit) -> Sequence[Instruction]:
         """The commit is durable: what rests on it may leave."""
         self._state.rows.committed()
+        self._told_version = self._sealed_version
         return commit.instructions
 
     # --------------------------------------------------------------------------------------------- after a restart
@@ -421,7 +427,7 @@ class Shard:
                 heartbeat=state.config.tuning.heartbeat,
                 slots=state.slots,
                 seed=self._seed,
-                config=self._config_packed,
+                config=pack_wire(state.config.to_wire()),
                 scope=pack_wire(state.scope.to_wire()),
                 scope_version=state.scope.version,
             )
@@ -430,7 +436,8 @@ class Shard:
     def _heartbeat(self, session: WorkerSession, beat: m.Heartbeat, now: float, wall: float) -> None:
         if beat.number > session.number:
             session.number = beat.number
-            session.lanes, session.requests = beat.lanes, beat.requests
+            session.lanes = min(beat.lanes, MAX_CREDIT)
+            session.requests = min(beat.requests, MAX_CREDIT)
             session.in_flight, session.held_bytes = beat.in_flight, beat.held_bytes
             session.fetched, session.lag_ms = beat.fetched, beat.lag_ms
             session.cpu_percent, session.rss = beat.cpu_percent, beat.rss
@@ -496,7 +503,7 @@ class Shard:
                 unknown,
                 released,
                 self.phase,
-                self.scope.version,
+                self._told_version,
                 recalled,
             )
         )
@@ -568,9 +575,9 @@ class Shard:
         state.frontier.max_depth = config.max_depth
         if config.max_pages_per_host != before.max_pages_per_host:
             state.frontier.limit_hosts(config.max_pages_per_host, now, wall)
-        self._config_packed = pack_wire(config.to_wire())
         self._admission.configure()
         self._results.configure()
+        self._admission.set_scope(state.scope.with_sites(state.scope.sites))
         changed = {host.key: host for host in state.frontier.hosts.values() if self._apply_policy(host, now)}
         ended: dict[bytes, list[LeaseId]] = {}
         recalled: dict[bytes, list[LeaseId]] = {}
@@ -583,7 +590,6 @@ class Shard:
                 lease.recalled = True
                 recalled.setdefault(lease.session, []).append(lease.id)
         for session in state.fleet:
-            state.send_now(m.Reconfigure(SessionId(session.id), self._config_packed))
             state.now.append(
                 self._alive(
                     session,

@@ -206,12 +206,6 @@ class Status:
     """The ten hosts that hold the end back most, of those in memory."""
     slow_hosts: tuple[HostStatus, ...] = ()
     failing_hosts: tuple[HostStatus, ...] = ()
-    guarded: Mapping[str, int] = field(default_factory=dict)
-    """URLs set aside as TRAP, by the guard that did."""
-    round: int = 0
-    """0, then one more with each recrawl."""
-    again: Mapping[str, int] = field(default_factory=dict)
-    """In a recrawl: pages `new`, `changed`, `unchanged`, `vanished`."""
     retried: int = 0
     """Requests that had ended and were queued again by a person."""
     near_duplicates: int = 0

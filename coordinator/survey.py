@@ -96,6 +96,7 @@ class Survey:
         self._core = core
         self.picture = Picture()
         self._stepped = float("-inf")
+        self._left: list[Host] = []
         self._begin()
 
     def step(self, now: float, wall: float) -> Picture:

@@ -244,7 +244,7 @@ def _main(facts: Facts) -> Iterator[Waiting]:
         yield _say("coordinator_cpu", f"coordinator busy: CPU at {facts.coordinator_cpu:.0%}")
         return
     if facts.capacity and facts.lanes_lent >= facts.capacity and facts.hosts_ready:
-        text = f"all {plural(facts.capacity, 'lane')} of the workers are lent, {plural(facts.hosts_ready, 'host')} ready"
+        text = f"all {plural(facts.capacity, 'lane')} of the workers are lent"
         yield _say("credit", text, "more processes or a larger --concurrency help", count=facts.hosts_ready)
         return
     if facts.hosts_ready > facts.hosts_leased and facts.hosts_ready > facts.workers:
@@ -355,7 +355,8 @@ def _offline(facts: Facts) -> Waiting:
 
 def _silent(facts: Facts) -> Waiting:
     count = len(facts.silent)
-    text = f"no word from {plural(count, 'worker')} for {time_text(facts.silent_seconds)}: {_names(facts.silent, count)}"
+    lasts = time_text(facts.silent_seconds)
+    text = f"no word from {plural(count, 'worker')} for {lasts}: {_names(facts.silent, count)}"
     return _say("workers_silent", text, "stopped, or cut off?", count=count, examples=facts.silent)
 
 
@@ -376,14 +377,16 @@ def _robots(facts: Facts) -> Waiting:
 
 def _resting(facts: Facts) -> Waiting:
     of = facts.resting
-    text = f"{plural(of.count, 'host')} {'rests' if of.count == 1 else 'rest'} after failures{_until(of, 'tried again')}"
+    rests = plural(of.count, "host") + (" rests" if of.count == 1 else " rest")
+    text = f"{rests} after failures{_until(of, 'tried again')}"
     return _say("backoff", text, count=of.count, until=of.until, examples=of.names)
 
 
 def _per_ip(facts: Facts) -> Waiting:
     count = sum(each.waiting for each in facts.addresses)
     first = max(facts.addresses, key=lambda each: each.waiting)
-    text = f"--per-ip {facts.per_ip}: {plural(count, 'host')} {'wait' if count != 1 else 'waits'} for others of {first.ip}"
+    verb = "waits" if count == 1 else "wait"
+    text = f"--per-ip {facts.per_ip}: {plural(count, 'host')} {verb} for others of {first.ip}"
     examples = tuple(each.ip for each in facts.addresses)
     return _say("per_ip", text, "a larger --per-ip, if the address is yours", count=count, examples=examples)
 

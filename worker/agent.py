@@ -21,13 +21,14 @@ Read next: visits.py, visit.py (one lease), shards.py (a shard as seen from here
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common import messages as m
 from common.config import CrawlConfig
 from common.errors import ProtocolError
-from common.messages import LeaseId, Phase, SessionId, lease_epoch, lease_shard
+from common.messages import LeaseId, Phase, SessionId, lease_epoch, lease_name, lease_shard
 from common.scope import Scope
+from common.url import SLOTS, has_canonical_shape
 from common.wire import unpack as unpack_wire
 from worker.owed import SEND_AGAIN_AFTER
 from worker.sent import SentLinks
@@ -54,6 +55,12 @@ from worker.visits import Visits
 
 HELLO_AGAIN_AFTER = 1.0
 """Seconds between Hellos while nobody answers."""
+
+MIN_HEARTBEAT = 0.01
+"""Seconds; what a coordinator may ask for at the least."""
+
+MAX_SENT_LINKS = 1 << 26
+"""Links that a process can be told to remember: a gibibyte of them."""
 
 TAKEN_KEPT = 65_536
 """Lease ids remembered, so that a lease is taken once."""
@@ -152,10 +159,8 @@ class Agent(Visits):
                 self._alive(link, message, now)
             case m.Lease():
                 self._take(link, message, now)
-            case m.Rescope():
-                self._rescope(message, now)
-            case m.Reconfigure():
-                self._reconfigure(message, now)
+            case m.Terms():
+                self._new_terms(message, now)
             case m.HelloAgain():
                 # One for each message that was sent meanwhile; to answer each would be as many Welcomes, too.
                 if link.welcome:
@@ -171,6 +176,7 @@ class Agent(Visits):
     def _welcome(self, link: ShardLink, welcome: m.Welcome, now: float) -> None:
         if welcome.number <= link.welcomed:
             return  # of an older epoch, or a duplicate
+        config, scope = _understood(welcome)  # first, so that nonsense changes nothing
         went_back = welcome.epoch < link.epoch or (
             welcome.epoch == link.epoch and welcome.store < link.commits
         )
@@ -213,22 +219,19 @@ class Agent(Visits):
         self._config = config
         self._out.append(Configure(config, self._scope, self._seed))
 
-    def _reconfigure(self, message: m.Reconfigure, now: float) -> None:
-        """The configuration has changed while the crawl runs. Before the first Welcome: that one will have it."""
-        if self._config is None:
+    def _new_terms(self, terms: m.Terms, now: float) -> None:
+        """Another scope, another configuration, or both. Before the first Welcome: that one will have them."""
+        if self._scope is None or self._config is None or terms.scope_version <= self._scope.version:
             return
-        config = CrawlConfig.from_wire(unpack_wire(message.config))
+        config, scope = _configuration(terms.config), Scope.from_wire(unpack_wire(terms.scope))
+        self._scope = scope
+        self.sent.clear()
         if config != self._config:
             self._configure(config)
             self._beat_now(now)
             self._go_on(now)
-
-    def _rescope(self, message: m.Rescope, now: float) -> None:
-        if self._scope is None or self._config is None or message.scope_version <= self._scope.version:
-            return
-        self._scope = Scope.from_wire(unpack_wire(message.scope))
-        self.sent.clear()
-        self._out.append(Rescoped(self._scope))
+        else:
+            self._out.append(Rescoped(scope))
         self._take_early(now)
 
     def _alive(self, link: ShardLink, alive: m.Alive, now: float) -> None:
@@ -266,6 +269,12 @@ class Agent(Visits):
     def _take(self, link: ShardLink, lease: m.Lease, now: float) -> None:
         if lease.id in self._taken or lease_epoch(lease.id) != link.epoch or not link.welcome:
             return
+        name = lease_name(lease.id)
+        if lease_shard(lease.id) != link.shard:
+            raise ProtocolError(f"lease {name} from shard {link.shard}")
+        for request in lease.requests:
+            if not has_canonical_shape(request.url):
+                raise ProtocolError(f"lease {name}: {request.url[:200]!r} is no canonical URL")
         self._taken[lease.id] = None
         if len(self._taken) > TAKEN_KEPT:
             self._taken.popitem(last=False)
@@ -451,3 +460,25 @@ class Agent(Visits):
             return 0, 0
         lanes = max(1, min(self._config.concurrency, self._max_lanes) // len(self._links))
         return lanes, min(lanes * LANE_REQUESTS + 64, MAX_REQUESTS)
+
+
+def _understood(welcome: m.Welcome) -> tuple[CrawlConfig, Scope]:
+    """The configuration and the scope in a Welcome. Raises ProtocolError for one that makes no sense."""
+    if not 1 <= welcome.shards <= SLOTS:
+        raise ProtocolError(f"a coordinator of {welcome.shards} shards")
+    if len(welcome.slots) != SLOTS or max(welcome.slots) >= welcome.shards:
+        raise ProtocolError("slots that no shard owns")
+    if welcome.heartbeat < MIN_HEARTBEAT or welcome.ttl < MIN_HEARTBEAT:
+        raise ProtocolError(f"heartbeats every {welcome.heartbeat} s, leases of {welcome.ttl} s")
+    return _configuration(welcome.config), Scope.from_wire(unpack_wire(welcome.scope))
+
+
+def _configuration(packed: bytes) -> CrawlConfig:
+    """The configuration in a Welcome or in Terms; ProtocolError as above."""
+    wire = unpack_wire(packed)
+    if not isinstance(wire, Mapping):
+        raise ProtocolError("the configuration is no map")
+    config = CrawlConfig.from_wire(wire)
+    if config.tuning.sent_links > MAX_SENT_LINKS:
+        raise ProtocolError(f"{config.tuning.sent_links} links to be remembered, at most {MAX_SENT_LINKS}")
+    return config

@@ -23,6 +23,7 @@ from typing import Any
 from common import clock
 from common.config import CrawlConfig
 from common.keys import WorkerKey
+from common.load import OwnLoad, resident_bytes
 from common.log import get_logger
 from common.memory import keep_freed_memory
 from common.messages import ToWorker
@@ -34,7 +35,6 @@ from worker.fetcher import FetcherSettings
 from worker.fetchers import Fetchers
 from worker.limits import fitting_concurrency
 from worker.link import Link
-from common.load import OwnLoad, resident_bytes
 from worker.mark import Mark
 from worker.outgoing import is_sitemap, method_of
 from worker.page import PageMaker, failed_report

@@ -108,7 +108,7 @@ class Visit:
         self.in_flight: set[int] = set()
         self.unanswered: set[int] = set()
         """Ordinals whose page is not accepted yet; the lease is held until they are."""
-        self.lanes = [now] * max(1, lease.lanes)
+        self.lanes = [now] * max(1, min(lease.lanes, len(lease.requests)))
         """When each free lane may be used, as a heap."""
         self.asking: str | None = None
         """The authority whose robots.txt is on its way, from the fetch to the shard's answer."""

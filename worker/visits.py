@@ -257,7 +257,7 @@ class Visits:
         owed = self._owed.get(number)
         if owed is None:
             return
-        if reason == "pieces":
+        if reason == "pieces" and isinstance(owed.message, m.Page):
             self._due(self._owed.send_pieces(owed, now))
             return
         if isinstance(owed.message, m.Links):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from rocksdict import (
+    AccessType,
     BlockBasedIndexType,
     BlockBasedOptions,
     BottommostLevelCompaction,
@@ -44,6 +45,8 @@ reads."""
 
 _MIB: Final = 1 << 20
 _LEAST_MEMORY: Final = 16 * _MIB
+_LEAST_ROOM: Final = _MIB
+"""Without this much it is not even tried to open the store again: it writes tables and its own log at once."""
 _FILTER_BITS: Final = 10
 """A row: 1 in 100 reads of an absent row goes to a block. 15 bits measured no faster and cost half as much
 again."""
@@ -59,8 +62,8 @@ class RocksStore:
         # `sync` does it; rocksdict's default is False too, but a default may change
         self._staging.sync = False
         self._full = False
-        """RocksDB takes no more writes after one that found no room, until it is opened again; reads still
-        work."""
+        """RocksDB takes no more writes after one that found no room, until it is opened again. It must be possible
+        to read all the while: the crawl waits, but its core answers."""
         self._open()
 
     def get(self, key: bytes) -> bytes | None:
@@ -106,7 +109,7 @@ class RocksStore:
         """All of the changes or none, visible to reads at once, durable when `sync` returns. 1.5 µs a row.
 
         Raises DiskFull; then the same changes, and any that were staged and not synced, are to be staged
-        again.
+        again; until that goes through, only reads are of use.
         """
         if self._full:
             self._reopen()
@@ -154,16 +157,24 @@ class RocksStore:
         with contextlib.suppress(Exception):
             self._db.close()
 
-    def _open(self) -> None:
+    def _open(self, *, to_write: bool = True) -> None:
+        access = AccessType.read_write() if to_write else AccessType.read_only()
         try:
-            self._db = Rdict(str(self._path), tuned(self._memory_bytes))
+            self._db = Rdict(str(self._path), tuned(self._memory_bytes), access_type=access)
         except Exception as error:  # noqa: BLE001  (as in `get`)
             raise in_our_words(error, self._path) from None
         self._get = self._db.get
 
     def _reopen(self) -> None:
+        disk = os.statvfs(self._path)
+        if disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
+            raise _no_room(self._path)
         self.close()
-        self._open()
+        try:
+            self._open()
+        except DiskFull:
+            self._open(to_write=False)
+            raise
         self._full = False
 
     def _refused(self, error: Exception) -> Exception:
@@ -246,7 +257,7 @@ def in_our_words(error: Exception, path: Path) -> Exception:
         return error
     text = str(error)
     if "No space left on device" in text or "Disk quota exceeded" in text:
-        return DiskFull(f"no room for the store in {path}: free some space; nothing is lost")
+        return _no_room(path)
     if "lock hold" in text or "While lock file" in text:
         return UsageError(f"the store in {path} is in use by another process: stop that one first")
     if "Permission denied" in text:
@@ -254,3 +265,7 @@ def in_our_words(error: Exception, path: Path) -> Exception:
     if "Corruption" in text:
         return StorageError(f"the store in {path} is damaged ({text}); what is readable was left as it is")
     return StorageError(f"the store in {path} failed: {text}")
+
+
+def _no_room(path: Path) -> DiskFull:
+    return DiskFull(f"no room for the store in {path}: free some space; nothing is lost")

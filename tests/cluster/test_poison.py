@@ -144,18 +144,11 @@ def test_a_page_that_kills_is_set_aside_at_the_third_time_and_no_other(
         assert sorted(of_workers) == sorted(site.url(*place) for place in bad for _ in range(3))
 
 
-@pytest.mark.parametrize(
-    ("word", "tuning"),
-    [
-        ("please hang", "parse_seconds = 1.5\n"),
-        ("please wait", "parse_seconds = 1.5\n"),
-        ("please grow", "parse_memory = 268_435_456\n"),
-    ],
-)
-def test_a_page_that_takes_too_long_or_too_much_is_set_aside_too(
-    word: str, tuning: str, site: Site, python: Path, tmp_path: Path
+def test_pages_that_take_too_long_or_too_much_are_set_aside_too(
+    site: Site, python: Path, tmp_path: Path
 ) -> None:
-    start, bad = grown(site, word)
+    start, bad = grown(site, "please hang", "please wait", "please grow")
+    tuning = "parse_seconds = 1.5\nparse_memory = 268_435_456\n"
     with Cluster(tmp_path, site, start, delay=DELAY, python=python, tuning=tuning) as cluster:
         run(cluster, "crawl")
         check_poison(cluster, site, start, bad)

@@ -228,7 +228,7 @@ class ShardTarget:
     def _check(self, *, deep: bool = False) -> None:
         shard = self.bench.shard
         counts, frontier = shard.ledger.counts, shard.frontier
-        open_ = frontier.queued + frontier.waiting + shard.leases.requests
+        open_ = frontier.queued + frontier.waiting + shard.leases.requests - frontier.relinks
         if counts.admitted - counts.ended != open_:
             raise self._wrong(f"{counts.admitted} admitted, {counts.ended} ended, {open_} open")
         for session in shard.fleet:

@@ -39,6 +39,9 @@ class Crawl:
     def status(self) -> Status:
         return STATUS
 
+    def history(self) -> dict[str, Any]:
+        return {}
+
     async def add(self, lines: list[str]) -> dict[str, Any]:
         if "nonsense" in lines:
             raise UsageError("nonsense is neither a file nor a URL")

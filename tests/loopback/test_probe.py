@@ -11,10 +11,10 @@ from typing import cast
 
 import pytest
 
+from common.load import OwnLoad, resident_bytes
 from common.outcome import Outcome
 from tests.support.site import Site
 from worker.exchange import Failure
-from common.load import OwnLoad, resident_bytes
 from worker.probe import NetworkProbe, may_be_our_network
 from worker.resolver import ResolverSettings
 

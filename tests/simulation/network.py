@@ -159,8 +159,8 @@ def tell(message: m.Message) -> str:
             return f"Welcome n={message.number} shard={message.shard} epoch={message.epoch} store={message.store} scope v{message.scope_version}"
         case m.Answer():
             return f"Answer accepted {list(message.accepted)} refused {list(message.refused)}"
-        case m.Rescope():
-            return f"Rescope v{message.scope_version}"
+        case m.Terms():
+            return f"Terms v{message.scope_version}"
         case m.HelloAgain() | m.Denied() | m.Goodbye():
             return name
     return repr(message)

@@ -349,7 +349,7 @@ class _TakesLate(Results):
         if lease is not None and page.ordinal in lease.open and page.number not in session.answers:
             host = self._state.frontier.host(lease.host, now, wall)
             lease.open.discard(page.ordinal)
-            self._result(host, lease.requests[page.ordinal], page, body, [], now, wall)
+            self._result(host, lease, page, body, [], now, wall)
             return None
         return super().page(session, page, body, now, wall)
 

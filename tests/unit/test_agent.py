@@ -76,7 +76,7 @@ class Desk:
     ) -> None:
         self.now = 1000.0
         self.shards = shards
-        self.config = config or CrawlConfig(obey_robots=False, delay=1.0, jitter=0.0)
+        self.config = config or CONFIG
         self.epochs = [1] * shards
         self.counter = 0
         self.numbers: dict[int, int] = {}
@@ -380,7 +380,7 @@ def remember(desk: Desk) -> bytes:
 def test_what_was_sent_is_forgotten_when_the_scope_grows(desk: Desk) -> None:
     link = remember(desk)
     grown = Scope("any", None, version=2)
-    assert only(Rescoped, desk.arrive(m.Rescope(ME, pack(grown.to_wire()), 2))) != []
+    assert only(Rescoped, desk.arrive(terms(grown))) != []
     assert not desk.agent.sent.covers(link, 9)
 
 
@@ -791,6 +791,7 @@ def test_pieces_are_not_sent_to_a_shard_that_has_not_welcomed_us(desk: Desk) -> 
 
 # ----------------------------------------------------------------------------------------------------- robots
 
+CONFIG = CrawlConfig(obey_robots=False, delay=1.0, jitter=0.0)
 OBEY = CrawlConfig(obey_robots=True, delay=1.0, jitter=0.0)
 
 
@@ -1033,26 +1034,33 @@ def test_a_lease_whose_requests_are_all_under_way_ends_as_ever_when_it_is_recall
     assert desk.beat().leases == ()
 
 
+def terms(scope: Scope, config: CrawlConfig = CONFIG) -> m.Terms:
+    return m.Terms(ME, pack(scope.to_wire()), scope.version, pack(config.to_wire()))
+
+
 def test_another_configuration_holds_for_what_begins_from_now_on(desk: Desk) -> None:
-    link = remember(desk)
-    changed = CrawlConfig(obey_robots=False, delay=1.0, jitter=0.0, concurrency=10)
-    message = m.Reconfigure(ME, pack(changed.to_wire()))
+    changed = replace(CONFIG, concurrency=10)
+    message = terms(Scope("any", None, version=2), changed)
     out = desk.arrive(message)
     assert [configure.config.concurrency for configure in only(Configure, out)] == [10]
     assert [beat.lanes for beat in messages(m.Heartbeat, out)] == [10]
-    assert desk.agent.sent.covers(link, 1), "the scope is what it was"
     assert desk.arrive(message) == [], "a second time it says nothing new"
 
 
-def test_a_configuration_that_comes_before_the_welcome_changes_nothing() -> None:
+def test_older_terms_that_come_late_change_nothing(desk: Desk) -> None:
+    desk.arrive(terms(Scope("any", None, version=3), replace(CONFIG, concurrency=10)))
+    assert desk.arrive(terms(Scope("any", None, version=2))) == []
+
+
+def test_terms_that_come_before_the_welcome_change_nothing() -> None:
     desk = Desk(greet=False)
-    assert desk.arrive(m.Reconfigure(ME, pack(CrawlConfig().to_wire()))) == []
+    assert desk.arrive(terms(Scope("any", None, version=9))) == []
 
 
 def test_with_another_product_token_rules_are_not_taken_from_before() -> None:
     desk = Desk(config=OBEY)
     desk.arrive(desk.lease(robots=(m.RobotsRules(SITE, 4, "rules", b""),)))
-    desk.arrive(m.Reconfigure(ME, pack(replace(OBEY, robots_token="other").to_wire())))
+    desk.arrive(terms(Scope("any", None, version=2), replace(OBEY, robots_token="other")))
     out = desk.arrive(desk.lease(robots=(m.RobotsRules(SITE, 4, "rules", None),)))
     assert len(only(FetchRobots, out)) == 1
 
@@ -1080,7 +1088,7 @@ def test_a_lease_that_needs_a_newer_scope_waits_for_it(desk: Desk) -> None:
     lease = desk.lease(scope_version=2)
     assert desk.arrive(lease) == []
     grown = Scope("host", HeldSites(["a.test"]), version=2)
-    out = desk.arrive(m.Rescope(ME, pack(grown.to_wire()), 2))
+    out = desk.arrive(terms(grown))
     assert [type(each) for each in out] == [Rescoped, Fetch]
 
 
@@ -1094,7 +1102,7 @@ def test_a_lost_rescope_is_asked_for_and_what_waited_for_it_goes_on(desk: Desk) 
 
 
 def test_an_older_scope_changes_nothing(desk: Desk) -> None:
-    assert desk.arrive(m.Rescope(ME, pack(SCOPE.to_wire()), 1)) == []
+    assert desk.arrive(terms(SCOPE)) == []
 
 
 # ----------------------------------------------------------------------------------- pausing, leaving, ending

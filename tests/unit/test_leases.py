@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.messages import LeaseId, Request
-from coordinator.leases import STALLED_AFTER, Leases, OpenLease
+from coordinator.leases import STALLED_AFTER, STALLED_DELAYS, Leases, OpenLease
 
 T = 30.0
 ONE, TWO = b"1" * 16, b"2" * 16
@@ -68,7 +68,7 @@ def test_a_renewal_that_comes_late_never_shortens_a_lease(leases: Leases) -> Non
 def test_a_lease_without_progress_is_not_renewed_and_its_holder_is_told(leases: Leases) -> None:
     held = lease(1)
     leases.add(held)
-    still = STALLED_AFTER * T
+    still = STALLED_AFTER * T + STALLED_DELAYS * held.delay
     assert leases.renew(ONE, [held.id], still) == []
     deadline = held.deadline
     assert leases.renew(ONE, [held.id], still + 1) == [held.id]

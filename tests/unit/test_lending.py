@@ -9,6 +9,7 @@ from common import messages as m
 from common.config import CrawlConfig, HostRule
 from common.messages import Flag
 from common.outcome import Outcome
+from common.wire import unpack
 from coordinator import policy
 from coordinator.leases import OpenLease
 from coordinator.steps import Received, Reconfigured, Retry, Seeds
@@ -263,7 +264,9 @@ def test_leases_on_other_terms_are_recalled_and_no_others() -> None:
     out = bench.give(Reconfigured(slower))
     [alive] = sent(m.Alive, out)
     assert alive.recalled == (lease.id,) and alive.number == 0
-    assert len(sent(m.Reconfigure, out)) == 1
+    [terms] = sent(m.Terms, out)
+    assert CrawlConfig.from_wire(unpack(terms.config)).for_host("a.test").delay == 9.0
+    assert terms.scope_version == bench.shard.scope.version
     assert sent(m.Alive, bench.beat(leases=(lease.id,)))[0].recalled == (lease.id,), "said again"
     bench.release(lease, age=0.0)
     [again] = sent(m.Lease, bench.wait(1.1))

@@ -104,7 +104,7 @@ def test_a_process_that_waits_and_waits_over_one_page_is_found() -> None:
     assert looks.look() == "not done with it after 2.0 s"
 
 
-@pytest.mark.parametrize(("share", "looks_needed"), [(1.0, 4), (0.8, 5), (0.1, 8), (7.0, 4)])
+@pytest.mark.parametrize(("share", "looks_needed"), [(1.0, 4), (0.75, 6), (0.1, 8), (7.0, 4)])
 def test_one_that_computes_is_charged_the_processor_time_it_got_but_no_less_than_half(
     share: float, looks_needed: int
 ) -> None:

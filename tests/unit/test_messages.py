@@ -130,8 +130,7 @@ SAMPLES: tuple[Message, ...] = (
         cookies=b"a=1",
         requests=(PLAIN, RICH),
     ),
-    m.Rescope(SESSION, b"\x80", 4),
-    m.Reconfigure(SESSION, b"\x80"),
+    m.Terms(SESSION, b"\x80", 4, b"\x80"),
     m.HelloAgain(SESSION),
     m.Answer(SESSION, (1, 2), ((3, "lease"),)),
     m.Poll(8),
@@ -191,8 +190,7 @@ GOLDEN = {
         "af68747470733a2f2f612e746573742f97a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a161"
         "01ce6ab13b80"
     ),
-    "Rescope": ("9424c410000102030405060708090a0b0c0d0e0fc4018004"),
-    "Reconfigure": ("9326c410000102030405060708090a0b0c0d0e0fc40180"),
+    "Terms": ("9524c410000102030405060708090a0b0c0d0e0fc4018004c40180"),
     "HelloAgain": ("9225c410000102030405060708090a0b0c0d0e0f"),
     "Answer": ("9430c410000102030405060708090a0b0c0d0e0f920102919203a56c65617365"),
     "Poll": ("924008"),
@@ -311,7 +309,17 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
     if value is True:
         return name in ("local", "ok", "final", "offline")
     if value is None:
-        return name in ("age", "retry_after", "status", "error", "crawl_delay", "text", "cookies", "cap", "ip")
+        return name in (
+            "age",
+            "retry_after",
+            "status",
+            "error",
+            "crawl_delay",
+            "text",
+            "cookies",
+            "cap",
+            "ip",
+        )
     if value == 1.5:
         return name in ("age", "retry_after", "crawl_delay", "delay", "ttl", "heartbeat")
     if value == 2**64 - 1:

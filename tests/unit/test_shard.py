@@ -948,7 +948,7 @@ def test_a_redirect_from_a_seed_adds_its_target_to_the_scope_and_says_so() -> No
     lease = lent(bench)
     hop = links("https://b.test/", depth=0, hops=1, flags=Flag.SEED)
     out = bench.page(lease, 0, REDIRECT, links=(hop,))
-    [rescope] = sent(m.Rescope, out)
+    [rescope] = sent(m.Terms, out)
     assert rescope.scope_version == 2
     assert "scope.grown" in [note.event for note in only(Note, out)]
     [following] = sent(m.Lease, out)
