@@ -9,8 +9,10 @@ normalisation gives them.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,6 +32,9 @@ BATCH = 1000
 
 UNDER_WAY = 4
 """Batches that may wait for their commit."""
+
+ROOM_SECONDS = 1.0
+"""Between two tries to tell of seeds where the disk is full; what is read meanwhile is bounded by UNDER_WAY."""
 
 BAD_LINES_TOLD = 20
 """Bad lines that are told to the person; the rest is counted, and told in DIR/seeds."""
@@ -102,14 +107,12 @@ class Intake:
         under_way: list[asyncio.Task[None]] = []
         try:
             path = self._folder / f"seeds-{self._serial():05d}.jsonl"
-            with path.open("a", encoding="utf-8") as told:
+            with _Told(path) as told:
                 async with asyncio.TaskGroup() as group:
                     while batch := await loop.run_in_executor(self._thread, self._next, seeds):
                         if len(under_way) >= UNDER_WAY:
                             await under_way.pop(0)
-                        under_way.append(
-                            group.create_task(self._admit(batch, told.write, mine), name="seeds")
-                        )
+                        under_way.append(group.create_task(self._admit(batch, told, mine), name="seeds"))
         finally:
             self.tally.reading -= 1
         return mine
@@ -118,7 +121,7 @@ class Intake:
         """No more will be read."""
         self._thread.shutdown(cancel_futures=True)
 
-    async def _admit(self, batch: list[Seed], tell: Callable[[str], object], mine: Tally) -> None:
+    async def _admit(self, batch: list[Seed], told: _Told, mine: Tally) -> None:
         requests = []
         for seed in batch:
             if seed.url is None:
@@ -133,6 +136,7 @@ class Intake:
             if len(self.first) < 10 and seed.kind == "url":
                 self.first.append(seed.url)
         fresh = iter(await self._feed.give(lambda number: Seeds(number, tuple(requests))))
+        lines = []
         for seed in batch:
             if seed.url is None:
                 self._tell_bad(seed, mine)
@@ -143,7 +147,8 @@ class Intake:
             else:
                 mine.known += 1
                 state, reason = "known", None
-            tell(_line(seed, state, reason))
+            lines.append(_line(seed, state, reason))
+        await told.write("".join(lines))
         mine.read += len(batch)
         self.tally.read += len(batch)
 
@@ -167,6 +172,41 @@ class Intake:
 
     def _serial(self) -> int:
         return sum(1 for _ in self._folder.glob("seeds-*.jsonl"))
+
+
+class _Told:
+    """A file of DIR/seeds. Where it finds no room it waits for some, as a commit does, and goes on in the same line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._turn = asyncio.Lock()
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    async def write(self, lines: str) -> None:
+        """Append whole lines. Raises OSError for all but a full disk."""
+        rest = memoryview(lines.encode())
+        async with self._turn:
+            while rest:
+                try:
+                    rest = rest[self._append(rest) :]
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    log.warning("seeds.waiting", error=f"no room for {self._path}: free some space")
+                    await asyncio.sleep(ROOM_SECONDS)
+
+    def _append(self, lines: memoryview) -> int:
+        if self._descriptor < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o644)
+        return os.write(self._descriptor, lines)
 
 
 def _line(seed: Seed, state: str, reason: str | None) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
@@ -27,8 +27,11 @@ from common.config import CrawlConfig
 from common.log import escaped
 from common.outcome import Outcome, State
 from coordinator.status import (
+    FailedTry,
+    HostStatus,
     Phase,
     Status,
+    WorkerStatus,
     number_text,
     plural,
     rate_text,
@@ -233,47 +236,107 @@ def line(status: Status) -> str:
     return f"{status.phase.value}: {', '.join(_parts(status, short=False))}{left}{limit}"
 
 
-def table(status: Status, width: int) -> Group:
-    """What `coord status` shows: the live picture, outcomes, workers."""
-    head = Text.assemble(
-        (escaped(status.directory), "bold"),
-        f"  {time_text(status.elapsed_seconds)} since {status.started_at[:19].replace('T', ' ')} UTC",
-        f"  disk {size_text(status.disk_free_bytes)} free",
-        f"  memory {size_text(status.memory_bytes)}" if status.memory_bytes else "",
+def table(status: Status, width: int, height: int = 24) -> Group:
+    """What `coord status` shows: the live picture, what else it waits for, outcomes, machine, workers, errors.
+
+    At most `height - 1` lines where that leaves room for the first of each; `--json` has all.
+    """
+    lines: list[Text | Group | Table] = [_header(status), screen(status, width)]
+    lines += [
+        Text(f"also: {escaped(cause.text)}", "dim", no_wrap=True, overflow="ellipsis")
+        for cause in status.waiting[1:4]
+    ]
+    counted = (
+        ("outcomes", dict(sorted(status.outcomes.items(), key=lambda of: -of[1]))),
+        ("left out", dict(status.refused)),
+        ("set aside", dict(status.guarded)),
+        (f"round {status.round}", dict(status.again)),
+        ("also seen", _also_seen(status)),
     )
-    parts: list[Text | Group | Table] = [head, screen(status, width)]
-    if status.outcomes:
-        parts.append(_counts("outcomes", dict(sorted(status.outcomes.items(), key=lambda of: -of[1])), width))
-    if status.refused:
-        parts.append(_counts("left out", dict(status.refused), width))
-    if status.guarded:
-        parts.append(_counts("set aside", dict(status.guarded), width))
-    if status.relinked:
-        parts.append(Text(f"links again {number_text(status.relinked)}"))
-    if status.round:
-        parts.append(_counts(f"round {status.round}", dict(status.again), width))
-    if status.workers:
-        workers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("worker", "process"):
-            workers.add_column(name)
-        for name in ("in flight", "lanes", "pages/s", "heard"):
-            workers.add_column(name, justify="right")
-        for worker in status.workers[:_WORKERS_SHOWN]:
-            workers.add_row(
-                Text(escaped(worker.host)),  # a plain str would be read as rich's markup
-                str(worker.pid),
-                number_text(worker.in_flight),
-                number_text(worker.lanes),
-                rate_text(worker.rate),
-                f"{time_text(worker.heard_seconds)} ago",
-            )
-        parts += [Text(""), workers]
-        if len(status.workers) > _WORKERS_SHOWN:
-            parts.append(Text(f"and {len(status.workers) - _WORKERS_SHOWN} more (--json has all)", "dim"))
-    return Group(*parts)
+    lines += [_counts(name, counts, width) for name, counts in counted if any(counts.values())]
+    lines.append(_machine(status, width))
+    used = len(lines) + 5  # the live picture has four or five lines, and below stands the prompt
+    room = max(height - used, 8)
+    shown = status.workers[: min(_WORKERS_SHOWN, max(3, room // 2))]
+    if shown:
+        lines.append(_worker_table(shown))
+        if len(status.workers) > len(shown):
+            lines.append(Text(f"and {len(status.workers) - len(shown)} more (--json has all)", "dim"))
+        room -= len(shown) + 2
+    for host in status.long_queues[: min(3, max(1, room - 2))] if len(status.long_queues) > 1 else ():
+        lines.append(_host_line(host))
+        room -= 1
+    lines += [_error_line(failed) for failed in status.recent_errors[: max(0, min(3, room))]]
+    return Group(*lines)
 
 
 _WORKERS_SHOWN = 20
+
+
+def _header(status: Status) -> Text:
+    text = Text.assemble(
+        (escaped(status.directory), "bold"),
+        f"  {time_text(status.elapsed_seconds)} since {status.started_at[:19].replace('T', ' ')} UTC",
+    )
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _machine(status: Status, width: int) -> Text:
+    parts = [f"disk {size_text(status.disk_free_bytes)} free"]
+    if status.memory_bytes:
+        parts.append(f"memory {size_text(status.memory_bytes)}")
+    parts.append(f"CPU {status.cpu_percent}%")
+    parts.append(f"{status.commits_rate:.0f} commits/s of {1000 * status.commit_seconds:.0f} ms")
+    if status.workers_died:
+        parts.append(f"{plural(status.workers_died, 'worker')} died")
+    if status.protocol_errors:
+        parts.append(plural(status.protocol_errors, "broken message"))
+    row = Text("coordinator: ", "dim")
+    row.append(_row(parts, width - len(row.plain)).plain, "default")
+    return row
+
+
+def _also_seen(status: Status) -> dict[str, int]:
+    return {
+        "links again": status.relinked,
+        "revisits": status.revisits,
+        "retried": status.retried,
+        "near duplicates": status.near_duplicates,
+    }
+
+
+def _worker_table(shown: Sequence[WorkerStatus]) -> Table:
+    workers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    workers.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=24)
+    for name in ("process", "in flight", "lanes", "pages/s", "CPU", "memory", "heard"):
+        workers.add_column(name, justify="right", no_wrap=True)
+    for worker in shown:
+        heard = "offline" if worker.offline else f"{time_text(worker.heard_seconds)} ago"
+        workers.add_row(
+            Text(escaped(worker.host)),  # a plain str would be read as rich's markup
+            str(worker.pid),
+            number_text(worker.in_flight),
+            number_text(worker.lanes),
+            rate_text(worker.rate),
+            f"{worker.cpu_percent}%",
+            size_text(worker.rss_bytes) if worker.rss_bytes else "",
+            heard,
+        )
+    return workers
+
+
+def _host_line(host: HostStatus) -> Text:
+    alone = f", alone {time_text(host.alone_seconds)}" if host.delay_seconds else ""
+    told = f"{escaped(host.host)}: {number_text(host.queued)} queued × {host.delay_seconds:g} s{alone}"
+    return Text.assemble(("queue  ", "dim"), told, no_wrap=True, overflow="ellipsis")
+
+
+def _error_line(failed: FailedTry) -> Text:
+    told = f"{failed.at[11:19]} {failed.outcome} {escaped(failed.url)}"
+    if failed.error:
+        told += f": {escaped(failed.error)}"
+    return Text.assemble(("error  ", "dim"), (told, "red"), no_wrap=True, overflow="ellipsis")
 
 
 def summary(status: Status) -> Text:

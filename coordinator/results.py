@@ -52,11 +52,21 @@ PAYLOAD_DIGEST = re.compile(r"[a-z0-9]{1,16}:[A-Za-z0-9+/=_-]{1,128}")
 IP_ADDRESS = re.compile(r"[0-9a-fA-F.:]{2,45}(?:%[0-9A-Za-z_.-]{1,32})?")
 
 
-def _is_sayable(digest: str | None, ip: str | None) -> bool:
-    """Whether what a worker says may stand in the headers of a WARC record, and an address be compared."""
-    return (digest is None or PAYLOAD_DIGEST.fullmatch(digest) is not None) and (
-        ip is None or IP_ADDRESS.fullmatch(ip) is not None
-    )
+def _sayable(page: m.Page) -> m.Page:
+    """The page without what may not stand in the header of a WARC record: a worker is not trusted with that.
+
+    Left out, not refused: a request whose every result is refused would be fetched for ever.
+    """
+    digest, ip = page.facts.digest, page.facts.ip
+    bad_digest = digest is not None and PAYLOAD_DIGEST.fullmatch(digest) is None
+    if not bad_digest and _is_address(ip):
+        return page
+    facts = page.facts._replace(digest=None if bad_digest else digest, ip=ip if _is_address(ip) else None)
+    return replace(page, facts=facts)
+
+
+def _is_address(ip: str | None) -> bool:
+    return ip is None or IP_ADDRESS.fullmatch(ip) is not None
 
 
 class Results:
@@ -87,8 +97,7 @@ class Results:
             return "lease"
         if page.ordinal not in lease.open:
             return None
-        if not _is_sayable(page.facts.digest, page.facts.ip):
-            return "facts"
+        page = _sayable(page)
         pieces: list[Chunk] = []
         key = piece_key(page.session, page.lease, page.ordinal)
         if page.pieces:
@@ -351,7 +360,7 @@ class Results:
         if lease is None or lease.session != session.id:
             return "lease"
         place = robots.authority + "/"
-        if robots.verdict not in VERDICTS or not _is_sayable(None, robots.ip):
+        if robots.verdict not in VERDICTS or not _is_address(robots.ip):
             return "robots"
         if not has_canonical_shape(place) or host_key(CanonicalURL(place)) != lease.host:
             return "robots"  # a worker speaks of the host that it was lent, of no other

@@ -34,6 +34,10 @@ class Phase(StrEnum):
     """Ended before all was done; the same command goes on."""
 
 
+AGAIN = ("new", "changed", "unchanged", "vanished")
+"""What a recrawl says of pages, in the order in which it is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostCounts:
     """Hosts with something left to fetch, by state; `known` counts all that were ever met."""

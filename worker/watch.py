@@ -22,7 +22,7 @@ from typing import Final
 from worker.mark import Parsing
 
 LOOK_SECONDS: Final = 0.5
-"""Between two looks. One costs 15 µs a process; a page can take about a gigabyte in between."""
+"""Between two looks. One costs 25 µs a process; a page can take about a gigabyte in between."""
 
 _STOPPED: Final = "Tt"
 _RAN: Final = "RD"

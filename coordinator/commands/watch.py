@@ -60,6 +60,7 @@ def _read(target: str) -> dict[str, Any]:
                 "reason": "ended without a word",
                 "workers": [],
                 "limits": "",
+                "waiting": [],
             }
     if not isinstance(read, dict):
         raise UsageError(f"{target}: what answers is no coordinator")
@@ -82,7 +83,7 @@ def _show(read: dict[str, Any], as_json: bool) -> None:
     if found.phase in (Phase.FINISHED, Phase.STOPPED):
         console.print(progress.summary(found), soft_wrap=True)
     else:
-        console.print(progress.table(found, console.width))
+        console.print(progress.table(found, console.width, console.height))
 
 
 def _follow(target: str, as_json: bool) -> None:
@@ -99,7 +100,7 @@ def _watch(target: str) -> None:
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while not _is_over(read := _read(target)):
-            live.update(progress.table(_parsed(read), console.width), refresh=True)
+            live.update(progress.table(_parsed(read), console.width, console.height), refresh=True)
             time.sleep(_WATCH_SECONDS)
     _show(read, False)
 

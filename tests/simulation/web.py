@@ -50,7 +50,7 @@ class Page:
     @property
     def digest(self) -> str:
         """Of its payload."""
-        return sha1((self.content or self.url).encode()).hexdigest()
+        return "sha1:" + sha1((self.content or self.url).encode()).hexdigest()
 
 
 @dataclass(slots=True)

@@ -40,8 +40,11 @@ def test_after_an_error_the_mark_stays_whatever_else_is_parsed_on_the_way_out() 
     ours, theirs = sides()
     with pytest.raises(ValueError, match="bad page"), ours.page.parsing(5, 3, URL):
         raise ValueError("bad page")
-    with ours.page.parsing(6, 0, "http://innocent.test/"):
-        pass
+    with (
+        ours.page.parsing(6, 0, "http://innocent.test/"),
+        ours.aside.parsing(7, 0, "http://a.test/sitemap.xml"),
+    ):
+        assert len(theirs.read()) == 2
     assert theirs.read() == (Parsing(0, 1, 5, 3, URL),)
 
 
