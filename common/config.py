@@ -24,9 +24,11 @@ from importlib import metadata
 from typing import Any, NamedTuple, cast
 
 from common.errors import ProtocolError
+from common.extractors import Code, ExtractRule, code_from_wire, rules_from_wire
 from common.options import (
     ALL_PRIVATE,
     BYTES,
+    EXTRACTOR,
     HEADERS,
     NETWORKS,
     PARAMETERS,
@@ -501,20 +503,19 @@ class CrawlConfig:
     )
     extract: str | None = option(
         None,
-        TEXT,
+        EXTRACTOR,
         "Results",
         wire=True,
-        flags="",  # the extractors come with a later version; the key is taken
-        help="FILE.py:FUNCTION or package.module:function that yields items from pages",
-        why="none",
+        help="FILE.py:FUNCTION or package.module:function that yields items and requests from pages",
+        why="pages are kept, nothing is taken out of them",
     )
     allow_code: bool = option(
         False,
         SWITCH,
         "Results",
-        flags="",
-        help="let the local workers run the extractor's code",
-        why="a worker runs code only where its owner said so",
+        flags="",  # a flag of `worker start`; SHOAL_ALLOW_CODE says it to all workers of a machine
+        help="for workers on other machines: run the extractor's file that their coordinator sends",
+        why="a worker runs code only where its owner said so; those of `coord crawl` always do",
     )
     fail_on: tuple[str, ...] = option(
         (),
@@ -567,6 +568,10 @@ class CrawlConfig:
     tuning: Tuning = field(default_factory=Tuning)
     hosts: tuple[tuple[str, str], ...] = ()
     """What --hosts-file said: (name, address) pairs, in its order."""
+    extractors: tuple[ExtractRule, ...] = ()
+    """The `[extract.NAME]` tables, in the order of the file."""
+    code: Code | None = None
+    """The file that --extract names, as it was read at the start; None: it names none, or a module."""
     _policies: dict[str, HostPolicy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def for_host(self, host_key: str) -> HostPolicy:
@@ -632,6 +637,8 @@ class CrawlConfig:
             [rule.match, *(_plain(getattr(rule, name)) for name in RULE_OPTIONS)] for rule in self.host
         ]
         wire["hosts"] = [list(pair) for pair in self.hosts]
+        wire["extractors"] = [rule.to_wire() for rule in self.extractors]
+        wire["code"] = None if self.code is None else list(self.code)
         wire["tuning"] = {name: getattr(self.tuning, name) for name in sorted(_wire_tuning_names())}
         return wire
 
@@ -646,6 +653,8 @@ class CrawlConfig:
                 (str(TEXT.parse(name)), str(TEXT.parse(address)))
                 for name, address in _rows(values.pop("hosts", None), 2)
             )
+            extractors = rules_from_wire(values.pop("extractors", None))
+            code = code_from_wire(values.pop("code", None))
         except ValueError as error:
             raise ProtocolError(f"configuration: {error}") from None
         tuning = values.pop("tuning", None)
@@ -655,6 +664,8 @@ class CrawlConfig:
             **_typed(OPTIONS, _wire_names(), values),
             host=rules,
             hosts=hosts,
+            extractors=extractors,
+            code=code,
             tuning=Tuning(**_typed(TUNING, _wire_tuning_names(), tuning)),
         )
 
@@ -666,12 +677,20 @@ class CrawlConfig:
         ]
         group = ""
         for name, described_as in OPTIONS.items():
-            if not described_as.kept:
+            if not described_as.kept or (name == "extract" and self.extractors):
                 continue
             if described_as.group != group:
                 group = described_as.group
                 lines += ["", f"# {group}"]
             lines.append(f"{name} = {_shown(name, self)}")
+            if name == "extract" and self.code is not None:
+                lines.append(f"# {self.code.file}: sha256 {self.code.digest}")
+        if self.extractors:
+            lines += ["", "[extract]", f"function = {_shown('extract', self)}"]
+            if self.code is not None:
+                lines.append(f"# {self.code.file}: sha256 {self.code.digest}")
+            for extractor in self.extractors:
+                lines += ["", *extractor.to_toml()]
         for rule in self.host:
             lines += ["", "[[host]]", f"match = {quoted(rule.match)}"]
             lines += [

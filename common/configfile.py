@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from common.config import MASK, OPTIONS, RULE_OPTIONS, TUNING, CrawlConfig, HostRule
 from common.errors import UsageError
+from common.extractors import ExtractRule, parse_rules, parse_spec, read_code
 from common.options import TEXT
 from common.tuning import Tuning
 
@@ -64,6 +65,8 @@ def load(
             # Absolute, so that the crawl can be continued from another folder.
             values[name] = str(Path(values[name]).expanduser().absolute())
             values["hosts"] = read_hosts(Path(values[name]), found.where(name))
+        if name == "extract" and values[name] is not None:
+            values |= _extractor(values[name], found.where(name))
     for layer in layers:
         if layer.rules is not None:
             values["host"] = layer.rules
@@ -71,6 +74,8 @@ def load(
                 _refuse_masked("header", rule.header or (), f"{layer.where('host')} {rule.match}")
                 _refuse_masked("proxy", rule.proxy or (), f"{layer.where('host')} {rule.match}")
             break
+    tables = next((layer.extractors for layer in layers if layer.extractors is not None), ())
+    values["extractors"] = tables
     tuned: dict[str, Any] = {}
     for layer in reversed(layers):
         tuned |= layer.tuning
@@ -88,7 +93,9 @@ def kept(path: Path) -> CrawlConfig:
         except ValueError as error:
             raise UsageError(f"{layer.where(name)}: {error}") from None
     tuned: dict[str, Any] = dict(layer.tuning)
-    return CrawlConfig(**values, host=layer.rules or (), tuning=Tuning(**tuned))
+    return CrawlConfig(
+        **values, host=layer.rules or (), extractors=layer.extractors or (), tuning=Tuning(**tuned)
+    )
 
 
 def commented_file() -> str:
@@ -132,6 +139,20 @@ def commented_file() -> str:
         "#blocked = true                     # fetch nothing of it",
         '#header = ["Authorization: Basic ..."]',
         '#proxy = ["socks5://127.0.0.1:1080"]',
+        "",
+        "# ---- Items without code ----",
+        "",
+        *_wrapped(
+            "One table for each kind of item; they land in items/NAME. A field is found by css:, xpath: or re:; in "
+            "brackets it is a list of all that is found. With a function as well, write extract = ... above "
+            "as function = ... in a section [extract]."
+        ),
+        "#[extract.books]",
+        '#match = "/book/"                   # regular expression for the URL; none: every page',
+        '#each = "css:li.offer"              # an item for each of these; none: one for the page',
+        '#title = "css:h1"',
+        '#price = "re:([0-9.]+) EUR"',
+        '#pictures = ["css:img::attr(src)"]',
         "",
         "# ---- Numbers you should not need ----",
         "",
@@ -180,6 +201,7 @@ class _Layer:
     """What stands before an option's name in an error, with `{}` for the name."""
     rules: tuple[HostRule, ...] | None = None
     tuning: Mapping[str, object] = field(default_factory=dict)
+    extractors: tuple[ExtractRule, ...] | None = None
     text: str = ""
     kept: bool = False
 
@@ -226,10 +248,15 @@ def _file_layer(path: Path, kept: bool = False) -> _Layer:
     values: dict[str, object] = {}
     rules: tuple[HostRule, ...] | None = None
     tuning: dict[str, object] = {}
+    extractors: tuple[ExtractRule, ...] | None = None
     for key, value in read.items():
         name = key.replace("-", "_")
         if name == "host":
             rules = _host_rules(value, path, text)
+        elif name == "extract" and isinstance(value, dict):
+            function, extractors = _extract_tables(value, path)
+            if function is not None:
+                values[name] = function
         elif name == "tuning":
             tuning = _tuning(value, path, text)
         elif name in OPTIONS:
@@ -237,7 +264,29 @@ def _file_layer(path: Path, kept: bool = False) -> _Layer:
         else:
             nearest = _nearest(name, (*OPTIONS, "host", "tuning"))
             raise UsageError(f"{path}{_line_of(text, key)}: no option is called {key!r}{nearest}")
-    return _Layer(values, str(path), rules, tuning, text, kept)
+    return _Layer(values, str(path), rules, tuning, extractors, text, kept)
+
+
+def _extract_tables(table: dict[str, object], path: Path) -> tuple[object, tuple[ExtractRule, ...]]:
+    """(function, rules) of a section [extract]."""
+    function = table.get("function")
+    tables = {name: value for name, value in table.items() if name != "function" or isinstance(value, dict)}
+    try:
+        return None if "function" in tables else function, parse_rules(tables)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _extractor(text: str, where: str) -> dict[str, Any]:
+    """What follows from --extract: the file that it names is read now, and its path is absolute from now on."""
+    try:
+        spec = parse_spec(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if not spec.is_file:
+        return {}
+    path = Path(spec.place).expanduser().absolute()
+    return {"extract": f"{path}:{spec.function}", "code": read_code(path, spec.function, where)}
 
 
 def _host_rules(tables: object, path: Path, text: str) -> tuple[HostRule, ...]:

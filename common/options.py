@@ -178,6 +178,13 @@ def _path(raw: object) -> str:
     return text
 
 
+def _extractor(raw: object) -> str:
+    text = _text(raw)
+    if re.fullmatch(r".+:[^\W\d]\w*", text) is None:
+        raise ValueError(f"expected FILE.py:FUNCTION or package.module:function, not {text!r}")
+    return text
+
+
 def whole(name: str = "number", minimum: int = 1) -> Kind:
     """Whole numbers from `minimum`."""
 
@@ -341,6 +348,7 @@ RATE = above_zero(
 SHARE = Kind("share", _share, _plain_number, "SHARE")
 SWITCH = Kind("true or false", _boolean, lambda value: "true" if value else "false", "", switch=True)
 TEXT = Kind("text", _text, lambda value: quoted(str(value)), "TEXT")
+EXTRACTOR = Kind("extractor", _extractor, lambda value: quoted(str(value)), "FILE.py:FUNCTION")
 PATH = Kind("path", _path, lambda value: quoted(str(value)), "FILE")
 REGEXES = several(_regex, "REGEX", split=False, name="regular expressions")
 HEADERS = several(_header, "'NAME: VALUE'", split=False, name="headers")

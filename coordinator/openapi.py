@@ -67,7 +67,7 @@ def description() -> _Object:
                 _object({"seconds": _ref("Series"), "minutes": _ref("Series")}),
             ),
             "/api/v1/events": _read(
-                "Server-sent events: `status` each second (a Status), `error` for each failed try (a FailedTry)",
+                "Server-sent events: `status` each second (a Status), `failed` for each failed try (a FailedTry)",
                 "events",
                 {"type": "string"},
                 media="text/event-stream",

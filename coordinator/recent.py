@@ -40,8 +40,9 @@ class Recent:
         """A try of a request."""
         self.tries[outcome.code] += 1
         self.near_duplicates += facts.reason == "near_duplicate"
-        if outcome.state is State.FAILED:
-            error = facts.error or facts.reason or ""
+        if outcome.state is State.FAILED or outcome is Outcome.SERVER_ERROR:
+            status = "" if facts.status is None else f"status {facts.status}"
+            error = facts.error or facts.reason or status
             self.errors.append(Failure(wall, request.url, outcome, error, again))
 
     def robots(self, robots: Robots, wall: float, *, again: bool) -> None:

@@ -11,6 +11,7 @@ The row `known` holds (round, key from which rows are still to be read); `walk.E
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,17 +69,19 @@ async def visit_again(directory: Path, feed: Feed, core: Shard, config: Callable
     """Give the shard what is left of the known URLs; returns when all of it is durable. `config`: in force."""
     told = Known()
     current, start = core.round, read_from(core.rows, core.round)
-    async for ended, upto in ended_requests(directory, lambda rows, row: is_last(rows, row, current), start):
-        requests = []
-        for _, row in ended:
-            if belongs(row.request, core.scope, config()):
-                requests.append(as_new(row))
-            else:
-                told.outside += 1
-        batch = tuple(requests)
-        fresh = await feed.give(lambda number, batch=batch, upto=upto: Seeds(number, batch, upto))  # type: ignore[misc]
-        told.again += sum(fresh)
-        told.left += len(fresh) - sum(fresh)
+    walk = ended_requests(directory, lambda rows, row: is_last(rows, row, current), start)
+    async with aclosing(walk):
+        async for ended, upto in walk:
+            requests = []
+            for _, row in ended:
+                if belongs(row.request, core.scope, config()):
+                    requests.append(as_new(row))
+                else:
+                    told.outside += 1
+            batch = tuple(requests)
+            fresh = await feed.give(lambda number, batch=batch, upto=upto: Seeds(number, batch, upto))  # type: ignore[misc]
+            told.again += sum(fresh)
+            told.left += len(fresh) - sum(fresh)
     return told
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,11 @@ async def retry(directory: Path, feed: Feed, wanted: Wanted, current: int) -> in
         keys.clear()
         return sum(await feed.give(lambda number: Retry(number, batch))) if batch else 0
 
-    async for ended, _ in ended_requests(directory, lambda rows, row: wanted.is_met_by(row, current)):
-        for key, _ in ended:
-            keys.append(key)
-            if len(keys) >= BATCH:
-                opened += await give()
+    walk = ended_requests(directory, lambda rows, row: wanted.is_met_by(row, current))
+    async with aclosing(walk):
+        async for ended, _ in walk:
+            for key, _ in ended:
+                keys.append(key)
+                if len(keys) >= BATCH:
+                    opened += await give()
     return opened + await give()

@@ -373,6 +373,8 @@ class ShardServer:
             pass
         while not await self._try_rows(commit):
             pass
+        if self.disk_full:
+            log.warning("disk.enough")
         self.disk_full = False
 
     async def _try_rows(self, commit: Commit) -> bool:

@@ -1,8 +1,8 @@
 """One live stream for all who watch: a Status each second, as server-sent events.
 
 The status is made once a second while somebody listens, and written to all; a listener who does not take it is cut
-off, so that a sleeping laptop costs nothing. `status` events hold what GET /status gives; `error` events hold the
-failed tries that came since the one before. No aiohttp here: watching.py gives the text to the connections.
+off, so that a sleeping laptop costs nothing. `status` events hold what GET /status gives; `failed` events hold
+the tries that failed since the one before. No aiohttp here: watching.py gives the text to the connections.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ class Stream:
             raise Full
         queue: asyncio.Queue[str | None] = asyncio.Queue(BEHIND)
         self._queues.add(queue)
-        queue.put_nowait(RETRY + _event("status", self._status().to_json()))
+        status = self._status()
+        queue.put_nowait(RETRY + _event("status", status.to_json()))
         if self._task is None or self._task.done():
+            self._fresh(status.recent_errors)  # that status has told them
             self._task = asyncio.create_task(self._run(), name="stream")
         try:
             while (event := await queue.get()) is not None:
@@ -80,7 +82,7 @@ class Stream:
             status = self._status()
             events = _event("status", status.to_json())
             for failed in self._fresh(status.recent_errors):
-                events += _event("error", asdict(failed))
+                events += _event("failed", asdict(failed))
             for queue in list(self._queues):
                 if queue.full():
                     self._queues.discard(queue)

@@ -143,11 +143,11 @@ class Survey:
         if host.where is not Where.WAITING:
             return
         rests = host.rest_until - now
-        if rests > RESTS_FROM + delay or (rests > 0 and host.failures):
+        if not host.queued:
+            self._next.retrying.add(host, now if host.wake is None else host.wake)
+        elif rests > RESTS_FROM + delay or (rests > 0 and host.failures):
             crowd = self._next.robots if self._robots_fails(host) else self._next.resting
             crowd.add(host, host.rest_until)
-        elif not host.queued:
-            self._next.retrying.add(host, now if host.wake is None else host.wake)
 
     def _robots_fails(self, host: Host) -> bool:
         """Whether it is a robots.txt that it waits for."""

@@ -406,6 +406,7 @@ def _politeness(facts: Facts, count: int) -> Waiting:
 
 def _pace(facts: Facts, hosts: int) -> Waiting:
     delay, per_host = facts.delay, facts.per_host
+    hosts = max(1, hosts - facts.robots.count - facts.resting.count - facts.retrying.count)
     if hosts == 1 and facts.longest is not None:
         delay, per_host = facts.longest.delay_seconds, facts.longest.per_host
     return _say(

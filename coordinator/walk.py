@@ -7,7 +7,7 @@ meant for a thread, so that the loop goes on; memory does not grow with the craw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Iterator
+from collections.abc import AsyncGenerator, Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -64,7 +64,7 @@ def step(rows: Reads, start: bytes, keep: Keep) -> tuple[list[tuple[bytes, DoneR
 
 async def ended_requests(
     directory: Path, keep: Keep, start: bytes = FIRST_KEY
-) -> AsyncIterator[tuple[list[tuple[bytes, DoneRow]], bytes]]:
+) -> AsyncGenerator[tuple[list[tuple[bytes, DoneRow]], bytes]]:
     """All steps of a walk over the ended requests from `start` on, read in a thread; `keep` is called there."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="walk") as thread:

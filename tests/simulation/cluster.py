@@ -113,6 +113,7 @@ class Cluster:
         self.often: dict[str, float] = {}
         """Kinds of faults that are sure to come, and after how many seconds each time."""
         self.parts.arrange(self)
+        self.config_in_force = self.config
 
     def use(self, web: Web, seeds: tuple[CanonicalURL, ...]) -> None:
         """Crawl this web, and know what has to come of it."""
@@ -142,6 +143,7 @@ class Cluster:
             obey_robots=random.random() < 0.5,
             retries=random.choice((0, 1, 2)),
             max_depth=random.choice((None, None, None, 1, 2, 3, 4)),
+            per_ip=random.choice((1, 2, 32)),
             guards=random.random() < 0.5,
             jitter=random.choice((0.0, 0.1)),
             concurrency=random.choice((1, 2, 4, 16)),

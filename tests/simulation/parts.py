@@ -60,5 +60,7 @@ class Parts:
 
     aborts = True
     """Fetches in flight are broken off when the agent says so."""
+    suspects = "marked"
+    """Of a process that died of what it read: the request it was reading; `none`, or `all` that were in flight."""
     clock_sleeps = False
     """A worker's clock stands still while the machine is frozen."""

@@ -479,6 +479,30 @@ class NoSecondVisit(Parts):
     shard = _NoSecondVisit
 
 
+class Deadly(Stormy):
+    """A web in which a page kills whoever reads it, beside others that are slow."""
+
+    delay = 0.0
+
+    def arrange(self, cluster: Cluster) -> None:
+        super().arrange(cluster)
+        pages = [page for page in cluster.web.pages.values() if page.status == 200]
+        for page in pages:
+            page.seconds = 3.0
+        if pages:
+            pages[0].deadly, pages[0].seconds = True, 1.0
+        cluster.config = replace(cluster.config, concurrency=16, max_depth=None)
+        cluster.use(cluster.web, cluster.seeds)
+
+
+class NobodyMarked(Deadly):
+    suspects = "none"
+
+
+class EverybodySuspect(Deadly):
+    suspects = "all"
+
+
 # ----------------------------------------------------------------------------------------------------- our own
 
 
@@ -591,6 +615,8 @@ PLANTED: tuple[Planted, ...] = (
     Planted("19: pages are fetched before their robots.txt", RobotsNotAwaited),
     Planted("19: a robots.txt is followed to another host without a permit", NoPermits),
     Planted("20: a redirect to itself is followed for ever", AgainForEver),
+    Planted("24: nobody knows what a process died of", NobodyMarked),
+    Planted("24: all that was in flight is suspect", EverybodySuspect),
     Planted("23: nothing bounds what is unanswered", NoBound),
     Planted("23: a shard lends beyond a worker's credit", CreditIgnored),
 )

@@ -45,6 +45,8 @@ class Page:
     """Pages with the same content have the same digest."""
     seconds: float = 0.1
     """How long its answer takes."""
+    deadly: bool = False
+    """Whoever reads it dies of it."""
     arrivals: int = 0
 
     @property
@@ -144,7 +146,7 @@ class Web:
                 states[url] = State.FAILED
             elif obey and rules.robots is not None and DENIED in url:
                 states[url] = State.EXCLUDED
-            elif page.selfs >= FOR_EVER:
+            elif page.deadly or page.selfs >= FOR_EVER:
                 states[url] = State.FAILED
             else:
                 states[url] = State.FETCHED
@@ -216,6 +218,9 @@ def _page(
         return page
     elif kind < 0.15:
         page.status = 500
+        return page
+    elif kind < 0.155:
+        page.deadly = True
         return page
     elif kind < 0.25 and retries:
         page.failures = random.randint(1, retries)

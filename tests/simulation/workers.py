@@ -45,7 +45,12 @@ class Process:
     """One start of a worker process."""
 
     def __init__(
-        self, machine: Machine, session: bytes, replaces: tuple[bytes, ...], agent: type[Agent]
+        self,
+        machine: Machine,
+        session: bytes,
+        replaces: tuple[bytes, ...],
+        suspects: tuple[tuple[bytes, int, int], ...],
+        agent: type[Agent],
     ) -> None:
         self.machine = machine
         self.session = session
@@ -59,6 +64,7 @@ class Process:
         self.agent = agent(
             session,
             replaces=replaces,
+            suspects=suspects,
             host=machine.name,
             pid=1,
             index=0,
@@ -278,6 +284,9 @@ class Process:
             return
         self._settle(task)
         now = self.clock()
+        if page.deadly:
+            self.machine.dies_of(step)
+            return
         if fails and page.failure is not Outcome.SERVER_ERROR:
             self._handle(core.Fetched(step.lease, step.ordinal, failed(page.failure), now))
             return
@@ -414,6 +423,7 @@ class Machine:
         self.marks_failures = True
         """Whether its processes mark failures that may be their own network's."""
         self._dead: list[bytes] = []
+        self._suspects: list[tuple[bytes, int, int]] = []
 
     def start(self) -> None:
         """Start a process, unless one runs or the crawl is finished."""
@@ -422,7 +432,9 @@ class Machine:
         session = self.cluster.world.random.randbytes(16)
         if self.cluster.parts.same_identity:
             session = self.name.encode().ljust(16, b"=")
-        self.process = Process(self, session, tuple(self._dead[-8:]), self.cluster.parts.agent)
+        self.process = Process(
+            self, session, tuple(self._dead[-8:]), tuple(self._suspects[-8:]), self.cluster.parts.agent
+        )
         self.cluster.processes[session] = self.process
         self.cluster.world.tell(self.name, "starts", self.process.name)
         self.process.begin()
@@ -435,8 +447,22 @@ class Machine:
         self.process.die()
         self._dead = [] if whole else [*self._dead, self.process.session]
         if whole:
+            self._suspects = []
+        if whole:
             self.offset = self.cluster.world.random.uniform(0.0, 1e6)
         self.process = None
+
+    def dies_of(self, step: Fetch) -> None:
+        """What it read killed the process; the supervisor finds the mark that it left."""
+        assert self.process is not None
+        process, kind = self.process, self.cluster.parts.suspects
+        if kind == "all":
+            for visit in process.agent._visits.values():
+                self._suspects += [(process.session, visit.lease.id, each) for each in visit.in_flight]
+        if kind != "none":
+            self._suspects.append((process.session, step.lease, step.ordinal))
+        self.crash(whole=False)
+        self.cluster.world.after(0.5, self.start)
 
     def lose_network(self, seconds: float) -> None:
         """No site is reached for so long; the shards are."""

@@ -153,6 +153,10 @@ class Cluster:
         self.supervisor = self._run(main, "start", "--procs", str(procs), "--coord", at, "--allow-private")
         return self.supervisor
 
+    def coord(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+        """Type another `coord` command about this crawl, and do not wait for it."""
+        return self._run(ROOT / "coordinator" / "__main__.py", command, str(self.out), *arguments)
+
     def processes(self) -> list[Seen]:
         """All that live, by pid; those that died and were not waited for are not among them."""
         return sorted(self._living(), key=lambda seen: seen.pid)
@@ -368,3 +372,10 @@ def coord(*arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess
     """Type `coord ...` and wait for its end."""
     command = [sys.executable, str(ROOT / "coordinator" / "__main__.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def audited(out: Path) -> str:
+    """What `coord audit --deep` says; fails where it does not agree."""
+    said = coord("audit", str(out), "--deep", timeout=300.0)
+    assert said.returncode == 0, said.stdout + said.stderr
+    return said.stdout

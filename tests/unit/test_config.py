@@ -54,7 +54,7 @@ def test_a_contact_is_shown_in_the_user_agent_and_its_lack_is_told() -> None:
 
 
 def test_every_field_is_an_option_with_a_reason() -> None:
-    unnamed = {"host", "tuning", "hosts", "_policies"}
+    unnamed = {"host", "tuning", "hosts", "extractors", "code", "_policies"}
     assert {of.name for of in fields(CrawlConfig)} == OPTIONS.keys() | unnamed
     assert all(option.help and option.why for option in (*OPTIONS.values(), *TUNING.values()))
 

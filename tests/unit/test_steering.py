@@ -220,3 +220,15 @@ def test_what_a_block_ends_is_counted_by_host() -> None:
     assert queued_at(bench.rows, newly_blocked(FREE, with_blocked(FREE, ["*.other.test"], undo=False))) == 0
     assert queued_at(bench.rows, newly_blocked(FREE, with_blocked(FREE, ["b.test"], undo=False))) == 3
     assert queued_at(bench.rows, lambda name: True, without=frozenset({"b.test"})) == 3
+
+
+def test_a_blocked_host_that_a_budget_holds_back_ends_at_once() -> None:
+    bench = Bench(FREE)
+    bench.give(Asked(m.Cap(1, 1)))
+    bench.page(lent(bench, f"{SITE}/"), links=(links("https://b.test/1", "https://c.test/1"),))
+    bench.wait(5)
+    bench.give(Reconfigured(with_blocked(FREE, ["b.test"], undo=False)))
+    bench.wait(5)
+    assert bench.outcomes() == {f"{SITE}/": "OK", "https://b.test/1": "OPERATOR"}
+    assert is_over(bench.shard), "c.test is still held back"
+    bench.adds_up()
