@@ -137,6 +137,9 @@ class Form(NamedTuple):
 HEAD = Form("HEAD", (), None, None, 0, 0, None)
 """What every request of a crawl with `--head` is."""
 
+ROBOTS_ORDINAL = 0xFFFF
+"""Stands for a robots.txt where a request of a lease is named by its ordinal."""
+
 SITEMAP = "SITEMAP"
 """The method of a request for a sitemap: fetched by GET, read for what it lists, and no line in `pages`."""
 
@@ -205,7 +208,8 @@ class Hello:
     leases: Annotated[tuple[Lid, ...], Size(65_536)]
     """Held from before the shard restarted: re-attached, not lent again."""
     suspects: Annotated[tuple[tuple[Session, Lid, U16], ...], Size(64)] = ()
-    """(session, lease, ordinal) of what a process in `replaces` was parsing when it died (rule 24)."""
+    """(session, lease, ordinal) of what a process in `replaces` was parsing when it died (rule 24); ROBOTS_ORDINAL:
+    the robots.txt that the lease waits for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ Link = tuple[CanonicalURL, bytes]
 MAX_LENGTH = 2048
 """Characters of a canonical URL; the default of --max-url-length."""
 
+MAX_HOST = 253
+"""Characters of a host name (RFC 1035, 2.3.4: 255 octets with their lengths); messages and rows count on it."""
+
 SLOTS = 1024
 """Into how many slots all host keys fall. Stores on disk are cut by it: it never changes."""
 
@@ -61,14 +64,14 @@ _PATH = rf"(?:[:/{_SEGMENT[1:]}++|{_NORMAL_ESCAPE})*+"
 _QUERY = rf"\?(?:[A-Za-z0-9_~!$&()*+,;=:@|\[\]{{}}^`\\/?.-]++|{_NORMAL_ESCAPE})++"
 _PORT = "(?::(?!(?:80|443)/)(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?"
 
-_plain_absolute = re.compile(rf"https?://(?:[a-z0-9_-]++\.)*[a-z]++{_PORT}/{_PATH}(?:{_QUERY})?").fullmatch
+_plain_absolute = re.compile(rf"https?://(?![^/:]{{254}})(?:[a-z0-9_-]++\.)*[a-z]++{_PORT}/{_PATH}(?:{_QUERY})?").fullmatch
 _plain_rooted = re.compile(rf"/(?![/.]){_PATH}(?:{_QUERY})?").fullmatch
 _plain_relative = re.compile(
     rf"[A-Za-z0-9_~](?:{_SEGMENT}++|{_NORMAL_ESCAPE})*+(?:/{_PATH})?(?:{_QUERY})?"
 ).fullmatch
 _plain_query = re.compile(_QUERY).fullmatch
 
-_shape = re.compile(r"https?://[^\x00-\x20\x7f/\\?#@]++/[^\x00-\x20\x7f#]*+").fullmatch
+_shape = re.compile(r"https?://(?![^/:]{255})[^\x00-\x20\x7f/\\?#@]++/[^\x00-\x20\x7f#]*+").fullmatch
 
 _other_scheme = re.compile(r"[\x00-\x20]*(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:", re.IGNORECASE).match
 _no_host = re.compile(
@@ -133,10 +136,9 @@ def canonical(
         bare = host.rpartition("@")[2]
         href = href.replace(host, bare, 1)
         host = bare
-    if host[0] == "." or ".." in host:
-        raise BadURL(
-            text, "invalid"
-        )  # an empty label: the standard lets it pass, no name server can answer it
+    if host[0] == "." or ".." in host or (len(host) > MAX_HOST and _is_too_long(host)):
+        # An empty label, or a name beyond what DNS can hold: the standard lets both pass, no name server can answer.
+        raise BadURL(text, "invalid")
     if "%" in href and _odd_escape(href):
         forms = _RAISED if _stray_percent(href) else _DECODED
         href = _escapes(lambda escape: forms[escape[0]], href)
@@ -412,6 +414,11 @@ def _climb(text: str, directory: str, root: int) -> tuple[str, str]:
             text = text[2:]
         else:
             return text, directory
+
+
+def _is_too_long(host: str) -> bool:
+    """Of a host with its port and final dot."""
+    return len(host.partition(":")[0].removesuffix(".")) > MAX_HOST
 
 
 def _why_invalid(text: str) -> str:

@@ -307,6 +307,10 @@ class Coordinator:
             self._say(str(error))
             self._finish(2, str(error))
             return
+        except StorageError as error:  # of the snapshot that is walked over; as itself, not in a group
+            self._say(f"storage failed: {error}; what was committed is whole, start again when it is mended")
+            self._finish(LOOK, f"storage: {error}")
+            return
         finally:
             self._crawl.source_closed()
         self._set_phase()

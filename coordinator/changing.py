@@ -24,12 +24,16 @@ from common.config import MASK, OPTIONS, RULE_OPTIONS, CrawlConfig, HostRule, ch
 from common.configfile import checked, read_hosts
 from common.errors import BadURL, UsageError
 from common.url import canonical, host_key
+from common.wire import pack
 
 RESTART = {"scope": "the kind of the scope cannot change while the crawl runs"}
 """Options that hold for a whole run, with what to tell people."""
 
 RULES_KEPT = 10_000
-"""Rules for hosts that a configuration may have: all of them travel to every worker, and each is matched for a host."""
+"""Rules for hosts that a configuration may have: each is matched for a host that is met."""
+
+WIRE_BYTES = 2_000_000
+"""Of a configuration as workers get it; a message holds 2 MiB of it."""
 
 
 def settings_of(given: Iterable[str]) -> dict[str, list[str]]:
@@ -113,6 +117,17 @@ def with_blocked(config: CrawlConfig, hosts: Sequence[str], *, undo: bool) -> Cr
             config = with_rule(config, text, {"blocked": False}, running=True)  # a wider pattern holds it
         elif not told:
             raise UsageError(f"{text} is not blocked{_blocked_ones(config)}")
+    return config
+
+
+def fitting(config: CrawlConfig) -> CrawlConfig:
+    """The same configuration, if it fits into the message that takes it to the workers; else UsageError."""
+    size = len(pack(config.to_wire()))
+    if size > WIRE_BYTES:
+        raise UsageError(
+            f"the configuration would be {size:,} bytes, more than the {WIRE_BYTES:,} that workers take: "
+            "fewer rules for hosts, or wider patterns"
+        )
     return config
 
 

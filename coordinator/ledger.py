@@ -185,7 +185,8 @@ class Ledger:
         refused = () if page is None else page.refused
         row = DoneRow(request, facts, attempts, record, location, None, tries, refused)
         line = self._outputs.append("pages", (page_line(row),), wall) if lines else None
-        self._rows.put(request_row(*row_key), pack(row._replace(line=line)))
+        items = self._keep_items(page, wall) if page is not None and page.items else ()
+        self._rows.put(request_row(*row_key), pack(row._replace(line=line, items=items)))
         counts = self.counts
         counts.done[outcome.code] += 1
         counts.sitemaps += not lines
@@ -197,8 +198,15 @@ class Ledger:
         """The request is open again: a person wants it tried anew. Its line counts no more, and is remembered."""
         self.counts.take_back(row)
         self.counts.retried += 1
-        if row.line is not None:
-            self._rows.put(superseded_row(*row.line), b"")
+        for place in row.items if row.line is None else (row.line, *row.items):
+            self._rows.put(superseded_row(*place), b"")
+
+    def _keep_items(self, page: Page, wall: float) -> tuple[Location, ...]:
+        """Append what extractors made of the page, a file's together; where it stands."""
+        kinds: dict[str, list[bytes]] = {}
+        for name, line in page.items:
+            kinds.setdefault(self._outputs.item_stream(name), []).append(line.replace(b"\n", b" ") + b"\n")
+        return tuple(self._outputs.append(stream, (b"".join(kinds[stream]),), wall) for stream in kinds)
 
     def _not_modified(
         self, page: Page, url: str, body: bytes, earlier: DoneRow, wall: float

@@ -296,7 +296,9 @@ class Lending:
                 state.after.append(DropPieces(key))
         host = state.frontier.host(lease.host, now, wall)
         if due is None:
-            due = now if lease.last_end is None else lease.last_end + lease.delay
+            # The delay in force by now: robots.txt, response times and refusals may have raised it meanwhile.
+            delay = max(lease.delay, self.delay_of(host))
+            due = now if lease.last_end is None else lease.last_end + delay
         host.return_lanes(lease.lanes, due)
         if not host.lent_lanes:
             self._leave_address(host, now)

@@ -9,6 +9,7 @@ and workers are, and workers are at most WORKERS. docs/metrics.md tells what eac
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -144,9 +145,7 @@ def _workers(status: Status) -> Iterator[Family]:
     yield _gauge("shoal_workers", "Worker processes", _one(len(status.workers)))
     yield _counter("shoal_workers_joined_total", "Worker processes that came", _one(status.workers_joined))
     yield _counter("shoal_workers_died_total", "Worker processes that died", _one(status.workers_died))
-    workers = [
-        ({"worker": escaped(f"{worker.host}:{worker.pid}")}, worker) for worker in status.workers[:WORKERS]
-    ]
+    workers = list(zip(_worker_labels(status), status.workers, strict=False))
     for name, kind, told, figure in (
         ("fetches_total", "counter", "Fetches of this process", lambda of: of.fetched),
         ("in_flight", "gauge", "Fetches in flight", lambda of: of.in_flight),
@@ -163,6 +162,15 @@ def _workers(status: Status) -> Iterator[Family]:
 
 
 # -- within
+
+
+def _worker_labels(status: Status) -> Iterator[Mapping[str, str]]:
+    """A name each: a page with the same labels twice is refused whole. (Containers may all be `worker`, pid 1.)"""
+    seen: Counter[str] = Counter()
+    for worker in status.workers[:WORKERS]:
+        name = escaped(f"{worker.host}:{worker.pid}")
+        seen[name] += 1
+        yield {"worker": name if seen[name] == 1 else f"{name}#{seen[name]}"}
 
 
 def _counter(name: str, told: str, samples: Iterable[Sample]) -> Family:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.config import CrawlConfig
 from common.configfile import kept
+from coordinator.changing import fitting
 from coordinator.directory import CrawlDirectory
 from coordinator.feed import Feed
 from coordinator.opening import open_shard
@@ -29,7 +30,7 @@ def change_config(
         before = kept(directory.config_path)
         after = change(before)
         if after != before:
-            directory.write("crawl.toml", after.to_toml())
+            directory.write("crawl.toml", fitting(after).to_toml())
     return before, after
 
 
@@ -50,12 +51,17 @@ async def _retry(directory: CrawlDirectory, wanted: Wanted) -> int:
 
     server = ShardServer(opened.core, opened.store, opened.sink, config.tuning, told)
     feed = Feed(server.deliver)
+    queued = 0
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(), name="commits")
             try:
-                return await retry(directory.path, feed, wanted, opened.core.round)
+                queued = await retry(directory.path, feed, wanted, opened.core.round)
             finally:
                 server.stop()
+    except BaseExceptionGroup as failed:
+        first = failed.exceptions[0]  # the other one is that of the task that was cancelled for it
+        raise first from None
     finally:
         server.close()
+    return queued

@@ -29,6 +29,10 @@ ROTATE_BYTES: Final = 1 << 30
 FOLDERS: Final = ("warc", "pages", "items", "text", "links")
 """The folders of DIR that hold outputs."""
 
+ITEM_KINDS: Final = 64
+"""Kinds of items that get files of their own: each is an open file."""
+
+_ITEMS: Final = "items/items"
 _STREAM: Final = re.compile(r"warc|pages|text|links|items/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _FILE: Final = re.compile(
     r"(?P<folder>[a-z]+)/(?P<name>[^/]+)-(?P<shard>\d{2,})-(?P<serial>\d{5,})\.(?P<kind>.+)"
@@ -157,6 +161,14 @@ class Outputs:
         file.end = offset + length
         self._pending_bytes += length
         return Location(file.name, offset, length)
+
+    def item_stream(self, name: str) -> str:
+        """The stream for a kind of items; `items/items` for one too many, or a name that no file can have."""
+        stream = f"items/{name}"
+        if stream in self._growing:
+            return stream
+        kinds = sum(known.startswith("items/") for known in self._growing)
+        return stream if kinds < ITEM_KINDS and _STREAM.fullmatch(stream) else _ITEMS
 
     def part(self, key: str, index: int) -> Part:
         """The `index`-th piece of PIECE_BYTES of the part file `key`, as something to append."""

@@ -1,14 +1,14 @@
 """After a crash that took committed bytes: a file shorter than its commit (PROTOCOL rule 3).
 
 Only a disk that lied about an fsync, or a person, can bring this about. What a lost WARC record or a lost line said
-is known from the rows: requests whose record is gone go back to the queue and will be fetched again; lines of
-`pages` are written again from their rows. Cost: one pass over all request rows.
+is known from the rows: requests whose record, or one of whose items, is gone go back to the queue and will be fetched
+again; lines of `pages` are written again from their rows. Cost: one pass over all request rows.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.config import CrawlConfig
@@ -33,6 +33,7 @@ from coordinator.store.rows import (
     pack_queued,
     queue_key,
     queue_prefix,
+    superseded_row,
     unpack,
     unpack_request_row,
 )
@@ -45,24 +46,42 @@ def repair(directory: Path, rows: Overlay, short: Sequence[Short], shard: int, c
     lengths = {each.file: max(0, each.size or 0) for each in short}
     records = {file: 0 for file in lengths if file.startswith("warc/")}
     lines = {file: length for file, length in lengths.items() if file.startswith("pages/")}
+    items = {file: 0 for file in lengths if file.startswith("items/")}
     requeued = 0
     for key, done in _done_rows(rows):
         file, offset, length = done.line or ("", 0, 0)
-        if done.warc is not None and done.warc[0] in records:
-            end = done.warc[1] + done.warc[2]
-            if end > lengths[done.warc[0]]:
-                _requeue(rows, key, done)
-                requeued += 1
-                if file:
-                    lines[file] = min(lines.get(file, offset), offset)
-                continue
-            records[done.warc[0]] = max(records[done.warc[0]], end)
+        lost = done.warc is not None and _is_lost(done.warc, records, lengths)
+        kept = [place for place in done.items if not _is_lost(place, items, lengths)]
+        for place in kept:
+            if place[0] in items:
+                items[place[0]] = max(items[place[0]], place[1] + place[2])
+        if done.warc is not None and done.warc[0] in records and not lost:
+            records[done.warc[0]] = max(records[done.warc[0]], done.warc[1] + done.warc[2])
+        if lost or len(kept) < len(done.items):
+            _requeue(rows, key, done, stored=not lost)
+            for place in kept:
+                rows.put(superseded_row(*place), b"")
+            requeued += 1
+            if file:
+                lines[file] = min(lines.get(file, offset), offset)
+            continue
         if file in lines and offset < lines[file] < offset + length:
             lines[file] = offset
-    for file, end in records.items():
+    for key in [key for file in items for key in _superseded(rows, file)]:
+        name, begin, size = key[1:].decode().rsplit(" ", 2)
+        if _is_lost((name, int(begin), int(size)), items, lengths):
+            rows.delete(key)
+        else:
+            items[name] = max(items[name], int(begin) + int(size))
+    for file, end in (records | items).items():
         _cut(directory, rows, file, end)
     rewritten = sum(_rewrite(directory, rows, file, start) for file, start in lines.items())
     log.warning("crawl.repaired", requeued=requeued, lines_rewritten=rewritten, files=len(short))
+
+
+def _is_lost(place: tuple[str, int, int], looked_at: Container[str], lengths: Mapping[str, int]) -> bool:
+    """Whether what stands there is not whole any more."""
+    return place[0] in looked_at and place[1] + place[2] > lengths[place[0]]
 
 
 def _done_rows(rows: Overlay) -> Iterator[tuple[bytes, DoneRow]]:
@@ -82,8 +101,8 @@ def _superseded(rows: Overlay, file: str) -> list[bytes]:
     return [key for key, _ in rows.scan(start, start + b"\xff", 1 << 30)]
 
 
-def _requeue(rows: Overlay, key: bytes, done: DoneRow) -> None:
-    """The request is open again, first in its queue."""
+def _requeue(rows: Overlay, key: bytes, done: DoneRow, *, stored: bool) -> None:
+    """The request is open again, first in its queue. `stored`: its record is not what was lost."""
     request = done.request._replace(attempts=0)
     name = host_key(CanonicalURL(request.url))
     number = slot(name)
@@ -104,12 +123,12 @@ def _requeue(rows: Overlay, key: bytes, done: DoneRow) -> None:
     counts = Counts.from_row(unpack(counts_packed))
     counts.take_back(done)
     rows.put(meta_row("counts"), pack(counts.to_row()))
-    if done.facts.digest is not None:
+    if done.facts.digest is not None and not stored:
         rows.delete(digest_row(done.facts.digest))
 
 
 def _cut(directory: Path, rows: Overlay, file: str, end: int) -> None:
-    """A WARC file ends after its last whole record; without any it goes."""
+    """A file ends after its last whole record, or items; without any it goes."""
     if end:
         cut(directory, file, end)
         rows.put(output_row(file), pack(end))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from common import messages as m
 from common.messages import Flag, Request
 from common.outcome import OUTCOMES, Outcome, State
-from common.url import CanonicalURL, has_canonical_shape, host_key, slot
+from common.url import CanonicalURL, authority, has_canonical_shape, host_key, slot
 from coordinator import policy
 from coordinator.admission import Admission, compare, is_sitemap
 from coordinator.fleet import WorkerSession
@@ -21,7 +21,7 @@ from coordinator.frontier import leads_on
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease
 from coordinator.ledger import GAVE_A_PAGE
-from coordinator.lending import Lending
+from coordinator.lending import Lending, still_good
 from coordinator.neardup import NearDuplicates
 from coordinator.outputs import Chunk
 from coordinator.recent import Recent
@@ -256,11 +256,13 @@ class Results:
         like = self._near.seen(host.slot, host.key, facts.simhash, request.url)
         if like is None:
             return page
-        left = sum(len(group.urls) for group in page.links)
+        # What an extractor asked for is no link: a list's next page is nearly the same, and wanted.
+        asked_for = tuple(group for group in page.links if group.forms is not None)
+        left = sum(len(group.urls) for group in page.links if group.forms is None)
         return replace(
             page,
             facts=facts._replace(reason="near_duplicate", error=f"nearly the same as {like}"[:4096]),
-            links=(),
+            links=asked_for,
             refused=(*page.refused, ("near_duplicate", left))[:64] if left else page.refused,
         )
 
@@ -313,6 +315,9 @@ class Results:
     def died(self, lease: OpenLease, ordinal: int, now: float, wall: float) -> None:
         """A process died while it was parsing this request (rule 24): alone the next time, set aside at the third."""
         state = self._state
+        if ordinal == m.ROBOTS_ORDINAL:
+            self._died_of_robots(lease, now, wall)
+            return
         if ordinal not in lease.open:
             return
         state.leases.close(lease, ordinal)
@@ -346,6 +351,27 @@ class Results:
             error=f"{deaths} worker processes died or hung while they read this page",
             lines=not is_sitemap(request),
         )
+
+    def _died_of_robots(self, lease: OpenLease, now: float, wall: float) -> None:
+        """It was the robots.txt of the first authority that the lease had no rules for: one that nobody can read."""
+        state = self._state
+        host = state.frontier.host(lease.host, now, wall)
+        for request in lease.undone():
+            place = authority(CanonicalURL(request.url))
+            key = robots_row(host.slot, place)
+            packed = state.rows.get(key)
+            known = None if packed is None else RobotsRow(*unpack(packed))
+            if known is not None and known.verdict != "retry" and still_good(known, wall):
+                continue
+            deaths = 1 if known is None else known.tries + 1
+            verdict = "retry" if deaths < policy.POISON_DEATHS else Outcome.POISON.value
+            version = 1 if known is None else known.version + 1
+            state.rows.put(key, pack(RobotsRow(version, verdict, None, wall, None, deaths, lease.id)))
+            if place not in host.authorities:
+                host.authorities = (*host.authorities, place)[-64:]
+            state.frontier.touch(host)
+            state.note("robots.suspect", level="warning", authority=place, deaths=deaths)
+            return
 
     # ---------------------------------------------------------------------------------------------------- robots
 

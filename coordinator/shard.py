@@ -578,6 +578,8 @@ class Shard:
         self._admission.configure()
         self._results.configure()
         self._admission.set_scope(state.scope.with_sites(state.scope.sites))
+        if config.host != before.host:
+            state.frontier.release_held()  # one that is blocked has nothing to wait for
         changed = {host.key: host for host in state.frontier.hosts.values() if self._apply_policy(host, now)}
         ended: dict[bytes, list[LeaseId]] = {}
         recalled: dict[bytes, list[LeaseId]] = {}

@@ -15,7 +15,7 @@ from common.config import CrawlConfig
 from common.log import get_logger
 from common.scope import Scope
 from coordinator import crawl as control
-from coordinator.changing import differences, with_blocked, with_options, with_rule
+from coordinator.changing import differences, fitting, with_blocked, with_options, with_rule
 from coordinator.crawl import Crawl
 from coordinator.directory import CrawlDirectory
 from coordinator.feed import Feed
@@ -87,7 +87,7 @@ class Changer:
         before = self.config
         if before == after:
             return []
-        self._directory.write("crawl.toml", after.to_toml())
+        self._directory.write("crawl.toml", fitting(after).to_toml())
         self.config = after
         told = differences(before, after)
         for change in told:

@@ -89,10 +89,11 @@ class Watch:
         command: str,
         reason: str,
         exit_code: int | None,
+        now: float | None = None,
     ) -> st.Status:
         """The crawl at this moment; cost: about a millisecond with a dozen workers and thousands of hosts."""
         server, core = self._server, self._server.core
-        now, wall = clock.now(), clock.wall()
+        now, wall = clock.now() if now is None else now, clock.wall()
         counts, frontier, recent = core.ledger.counts, core.frontier, core.recent
         ended = counts.ended
         self._pages.note(ended, now)

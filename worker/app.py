@@ -18,19 +18,21 @@ import signal
 import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import clock
 from common.config import CrawlConfig
+from common.errors import UsageError
 from common.keys import WorkerKey
 from common.load import OwnLoad, resident_bytes
 from common.log import get_logger
 from common.memory import keep_freed_memory
-from common.messages import ToWorker
+from common.messages import ROBOTS_ORDINAL, ToWorker
 from worker import steps as core
 from worker.agent import Agent
 from worker.entry import Birth
 from worker.exchange import Exchange, Failure, NotSent
+from worker.extracted import Extracted, extraction_differs, wants_extraction
 from worker.fetcher import FetcherSettings
 from worker.fetchers import Fetchers
 from worker.limits import fitting_concurrency
@@ -45,6 +47,9 @@ from worker.settings import WorkerSettings
 from worker.steps import Fetched, Report
 from worker.supervisor import FINISHED, REFUSED, STOPPED
 from worker.visit import Fetch, FetchRobots
+
+if TYPE_CHECKING:
+    from worker.extract import Extraction
 
 PATIENCE_SECONDS = 10.0
 """Without a word from a coordinator: until that is said, once. It may come any time."""
@@ -98,6 +103,7 @@ class WorkerProcess:
         self._network_worked = True
         self._pages: PageMaker | None = None
         self._config: CrawlConfig | None = None
+        self._extraction: Extraction | None = None
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
         self._group = asyncio.TaskGroup()
         self._alarm: asyncio.TimerHandle | None = None
@@ -177,6 +183,8 @@ class WorkerProcess:
             due = self._loop.time() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             lag = max(0.0, self._loop.time() - due)
+            if self._extraction is not None:
+                self._extraction.share()
             self._handle(core.Load(self._fetchers.held, int(lag * 1000), own.cpu_percent(), resident_bytes()))
 
     # ---------------------------------------------------------------------------------- instructions out
@@ -226,7 +234,13 @@ class WorkerProcess:
 
     def _configure(self, config: CrawlConfig) -> None:
         """The crawl's configuration arrived, or another one."""
-        self._config = config
+        before, self._config = self._config, config
+        if before is None or extraction_differs(before, config):
+            try:
+                self._extraction = self._extraction_of(config)
+            except UsageError as error:
+                self._denied(str(error))
+                return
         # A third of a lease's time: the death must be told while the shard still knows the lease.
         seconds = min(config.tuning.parse_seconds, config.tuning.lease_ttl / 3)
         self._mark.bound(seconds, config.tuning.parse_memory)
@@ -236,6 +250,22 @@ class WorkerProcess:
                 log.warning("concurrency.lowered", reason=said)
             self._agent.lower_lanes(concurrency)
             self._probe.known_names = frozenset(config.hosts_table)
+
+    def _extraction_of(self, config: CrawlConfig) -> Extraction | None:
+        """Raises UsageError. What only some crawls need is imported when they do."""
+        if config.extract is None and not config.extractors:
+            return None
+        from worker.extract import Extraction
+
+        settings, mark = self._settings, self._mark
+        return Extraction.of(
+            config,
+            # Local workers of `coord crawl` are run by whoever gave the extractor.
+            allow_code=settings.allow_code or settings.lock is not None,
+            page=mark.page,
+            aside=mark.aside,
+            thread=self._aside,
+        )
 
     # -------------------------------------------------------------------------------------------- fetches
 
@@ -257,10 +287,13 @@ class WorkerProcess:
         read: Read | None = None
         if isinstance(came, Exchange) and is_sitemap(request) and len(came.payload) > SITEMAP_ASIDE_BYTES:
             read = await self._loop.run_in_executor(self._aside, self._read_aside, step, came)
+        extracted: Extracted | None = None
+        if self._extraction is not None and isinstance(came, Exchange) and wants_extraction(request, came):
+            extracted = await self._extraction.run(step.lease, step.ordinal, request, came)
         with self._mark.page.parsing(step.lease, step.ordinal, request.url):
             report: Report | None = None
             if isinstance(came, Exchange):
-                report = pages.report(request, came, step.cookies, read)
+                report = pages.report(request, came, step.cookies, read, extracted)
             elif isinstance(came, Failure):
                 report = failed_report(came)
             self._note(request.url, came, report is not None and report.network)
@@ -284,7 +317,7 @@ class WorkerProcess:
             )
         self._note(step.url, came, done.network)
         # It has no ordinal. Whoever waits for it stands first in its lease, or will once those before are done.
-        with self._mark.page.parsing(step.lease, 0, step.url):
+        with self._mark.page.parsing(step.lease, ROBOTS_ORDINAL, step.url):
             self._handle(done)
 
     def _note(self, url: str, came: Exchange | Failure | NotSent, network: bool) -> None:

@@ -1,4 +1,4 @@
-"""A page as an extractor sees it, and the requests that it asks for: `Page` and `Follow`.
+"""A page as an extractor sees it: what came, what is in it, and where to go from there.
 
     from shoal import Page
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -29,6 +28,7 @@ from common.normalization import Normalizer
 from common.url import CanonicalURL, LinkJoiner, canonical
 from common.wire import pack
 from worker.charset import codec, decide, to_utf8
+from worker.extractfollow import Follow
 from worker.outcome import content_type
 from worker.parse import Parsed, parse_html, parseable
 
@@ -71,18 +71,6 @@ class Headers(Mapping[str, str]):
     def all(self, name: str) -> list[str]:
         """Every value of a header, as `Set-Cookie` has several."""
         return [value for known, value in self._pairs if known.lower() == name.lower()]
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """A request to yield; made by `Page.follow`. `form` None: a plain GET, as of a link."""
-
-    url: str
-    """Canonical; as it was given where it is no URL that can be fetched, which is then counted as `invalid`."""
-    form: Form | None
-    dont_filter: bool = False
-    bad: str | None = None
-    """Why it is none: BadURL's reason."""
 
 
 class Page:

@@ -125,7 +125,7 @@ class Debts:
             head=report.head,
             split=len(report.asked),
             pieces=len(pieces),
-            items=(),
+            items=report.items,
             cookies=visit.cookies_to_tell(),
         )
         owed = Owed(
@@ -134,7 +134,7 @@ class Debts:
             body,
             now + SEND_AGAIN_AFTER,
             visit.lease.id,
-            len(body) + len(pieces) * m.PIECE_BYTES,
+            len(body) + len(pieces) * m.PIECE_BYTES + sum(len(line) for _, line in report.items),
             ordinal,
             report.fingerprints,
             report.depth,

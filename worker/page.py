@@ -26,6 +26,8 @@ from common.url import CanonicalURL, Link, LinkJoiner, canonical, fingerprint, h
 from worker import cookies, listing, outgoing
 from worker.charset import codec
 from worker.exchange import Exchange, Failure
+from worker.extracted import Extracted
+from worker.extractfollow import follow_group
 from worker.inflate import inflate
 from worker.outcome import ContentType, content_type, judge, retry_after
 from worker.parse import Parsed, link_header_targets, robots_header
@@ -98,11 +100,17 @@ class PageMaker:
     # ------------------------------------------------------------------------------------------- after a fetch
 
     def report(
-        self, request: Request, came: Exchange, jar: bytes | None = None, read: Read | None = None
+        self,
+        request: Request,
+        came: Exchange,
+        jar: bytes | None = None,
+        read: Read | None = None,
+        extracted: Extracted | None = None,
     ) -> Report:
         """What a response came to; the exchange's payload is let go of.
 
-        `jar`: the cookies the host had. `read`: a sitemap that `read_sitemap` has read elsewhere.
+        `jar`: the cookies the host had. `read`: a sitemap that `read_sitemap` has read elsewhere. `extracted`: what
+        extractors made of it.
         """
         status, payload = came.status, came.payload
         kind = content_type(came.header("Content-Type"))
@@ -146,6 +154,15 @@ class PageMaker:
                 reason, error = _of_sitemap(page.listed, reason, error)
         elif page.parsed is not None and status < 400 and not self._config.no_follow and not nofollow:
             links, fingerprints = self._outlinks(request, page, page.parsed, came, depth, refused)
+        items: tuple[tuple[str, bytes], ...] = ()
+        if extracted is not None:
+            asked_for = self._followed(request, extracted, depth, refused)
+            # First, so that a URL that is both is known with what its extractor gave it.
+            links = (*asked_for, *_without(links, asked_for))
+            if extracted.error is not None:
+                reason, error = "extract", extracted.error
+            if not request.flags & Flag.LINKS_ONLY:
+                items = tuple(extracted.items)
         facts = Facts(
             outcome=outcome.code,
             status=status,
@@ -187,6 +204,7 @@ class PageMaker:
             answered,
             kept,
             again,
+            items=items,
         )
 
     def redirect_target(self, url: str, came: Exchange) -> CanonicalURL | None:
@@ -315,6 +333,18 @@ class PageMaker:
         group = LinkGroup(request.url, request.seed, depth, 0, 0, urls, None)
         return (group,), tuple(link[1] for link in fresh)
 
+    def _followed(
+        self, request: Request, extracted: Extracted, depth: int, refused: dict[str, int]
+    ) -> tuple[LinkGroup, ...]:
+        """What extractors want to be followed, in a group of its own; none where nothing is left of it."""
+        if not extracted.follows:
+            return ()
+        if self._config.max_depth is not None and depth > self._config.max_depth:
+            refused["depth"] = refused.get("depth", 0) + len(extracted.follows)
+            return ()
+        group = follow_group(request, extracted.follows, depth, self.scope, self._seed, refused)
+        return () if group is None else (group,)
+
     def _hop(
         self, request: Request, target: CanonicalURL, form: Form | None, refused: dict[str, int]
     ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
@@ -406,6 +436,20 @@ def _of_sitemap(
     if listed.error is not None:
         return reason or "broken_sitemap", error or listed.error
     return reason or ("truncated_sitemap" if listed.truncated else None), error
+
+
+def _without(links: tuple[LinkGroup, ...], others: tuple[LinkGroup, ...]) -> tuple[LinkGroup, ...]:
+    """Plain links but for those that are among the others, too, as the same request."""
+    known = {
+        url
+        for group in others
+        for url, form in zip(group.urls, group.forms or (), strict=True)
+        if form is None or (form.method == "GET" and form.body is None and form.serial is None)
+    }
+    if not any(url in known for group in links for url in group.urls):
+        return links
+    left = [group._replace(urls=tuple(url for url in group.urls if url not in known)) for group in links]
+    return tuple(group for group in left if group.urls)
 
 
 def _bounded(links: list[Link], refused: dict[str, int]) -> list[Link]:

@@ -46,6 +46,8 @@ class Report:
     """A redirect to its own canonical URL: the request is fetched again in its lease (rule 20)."""
     network: bool = False
     """A failure that could mean that this machine's own network is down."""
+    items: tuple[tuple[str, bytes], ...] = ()
+    """(name, JSON) of what extractors made of it."""
 
 
 @dataclass(frozen=True, slots=True)

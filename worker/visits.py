@@ -213,6 +213,8 @@ class Visits:
                 return
             report = replace(report, facts=_to_itself(report.facts))
         self._report(visit, ordinal, report, now)
+        if _asks_for_rest(report.facts):
+            self._wind_up(visit, now)
 
     def _report(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
         own: outlinks.Groups = report.links
@@ -472,6 +474,15 @@ class Visits:
 
 def _no_fetch(outcome: Outcome) -> m.Facts:
     return m.Facts(outcome.code, reason="robots")
+
+
+def _asks_for_rest(facts: m.Facts) -> bool:
+    """Whether the host has had enough for now. How long it rests, and at which delay it is asked again, is the shard's
+    to say (coordinator/policy.py): so the lease goes back, for its terms do not hold any more."""
+    return facts.status in _BUSY or facts.outcome == Outcome.TIMEOUT.code
+
+
+_BUSY = frozenset((429, 503))
 
 
 def _to_itself(facts: m.Facts) -> m.Facts:

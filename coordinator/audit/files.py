@@ -41,6 +41,8 @@ class Files:
         self._open: OrderedDict[str, int] = OrderedDict()
         self.lines = Balance()
         """Places of lines by the rows, against those found in the files."""
+        self._items: dict[str, int] = {}
+        """Bytes of each file of items that rows speak of."""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -106,6 +108,11 @@ class Files:
             self._report.looked_at["pages"] += 1
             if wrong := self._wrong_line(row, *row.line):
                 self._report.fault("pages", f"{row.request.url}: {wrong}")
+        for place in row.items:
+            self._report.looked_at["items"] += 1
+            self._items[place[0]] = self._items.get(place[0], 0) + place[2]
+            if wrong := self._wrong_items(*place):
+                self._report.fault("items", f"{row.request.url}: {wrong}")
         if row.warc is not None:
             self._report.looked_at["records"] += 1
             if wrong := self._wrong_record(row, row.warc):
@@ -129,6 +136,32 @@ class Files:
         for key, value in json.loads(said).items():
             if key in line and line[key] != value:
                 return f"its line at {where} says {key} {line[key]!r}, its row {value!r}"
+        return None
+
+    def add_superseded(self, place: bytes) -> None:
+        """What stands there counts no more: its request was tried anew."""
+        if not place.startswith(b"items/"):
+            self.lines.add(place)
+            return
+        file, _, length = place.decode().rsplit(" ", 2)
+        self._items[file] = self._items.get(file, 0) + int(length)
+
+    def check_items(self) -> None:
+        """When all rows were looked at: what they speak of is all of each file of items."""
+        for file, end in self._ends.items():
+            if file.startswith("items/") and (said := self._items.get(file, 0)) != end:
+                self._report.fault("items", f"{file}: {end:,} bytes are committed, rows speak of {said:,}")
+
+    def _wrong_items(self, file: str, offset: int, length: int) -> str | None:
+        where = f"{file} at {offset}"
+        if offset + length > self._ends.get(file, 0):
+            return f"its items at {where} end after what is committed of that file, {self._ends.get(file, 0)}"
+        edges = (
+            self._read(file, max(0, offset - 1), 1 + (offset > 0)),
+            self._read(file, offset + length - 1, 1),
+        )
+        if not edges[0].endswith(b"{") or (offset and edges[0][:1] != b"\n") or edges[1] != b"\n":
+            return f"no lines of items begin and end at {where}, {length} bytes"
         return None
 
     def _wrong_record(self, row: DoneRow, place: tuple[str, int, int]) -> str | None:

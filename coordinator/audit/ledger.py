@@ -69,9 +69,10 @@ def audit(directory: Path, stores: Sequence[Reads], *, deep: bool = False, runni
         for store in stores:
             _Shard(store, files, report).check()
             for key, _ in rows_between(store, b"y", b"z"):
-                files.lines.add(key[1:])  # its request was tried anew
+                files.add_superseded(key[1:])  # its request was tried anew
         files.check_ends(running)
         files.check_lines()
+        files.check_items()
         if uneven := files.lines.uneven(_BUCKETS_READ_AGAIN):
             _name_lines(report, files, stores, uneven)
         if deep:
@@ -344,7 +345,7 @@ def _name_lines(report: Report, files: Files, stores: Sequence[Reads], buckets: 
     """Lines and rows are not one for one: name the first."""
     by_row = chain(
         ((place_key(*row.line), 1) for store in stores for row in _done(store) if row.line is not None),
-        ((key[1:], 1) for store in stores for key, _ in rows_between(store, b"y", b"z")),
+        ((key[1:], 1) for store in stores for key, _ in rows_between(store, b"ypages/", b"ypages0")),
     )
     found = ((place, 1) for place in files.line_places(told=False))
     for place, count in differences(buckets, by_row, found):

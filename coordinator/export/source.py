@@ -39,7 +39,11 @@ class Source:
     """The lines of one kind. Use as context, or `close`."""
 
     def __init__(
-        self, directory: Path, kind: str, files: Sequence[tuple[str, int]], superseded: _Places | None = None
+        self,
+        directory: Path,
+        kind: str,
+        files: Sequence[tuple[str, int]],
+        superseded: _Places | _Ranges | None = None,
     ) -> None:
         """`files`: (name relative to DIR, committed end), in order. `superseded`: lines to leave out."""
         self.directory = directory
@@ -98,7 +102,7 @@ def open_source(directory: Path, stores: Sequence[Reads], kind: str) -> Source:
         return Source(directory, kind, files, _superseded(stores, files))
     if not files:
         raise UsageError(f"{directory} holds no {kind}: {_why_none(stores, kind)}")
-    return Source(directory, kind, files)
+    return Source(directory, kind, files, _superseded_items(stores, files) if name != kind else None)
 
 
 def committed(store: Reads, kind: str) -> Iterator[tuple[str, int]]:
@@ -180,11 +184,49 @@ class _Places:
         self._bits.close()
 
 
+class _Ranges:
+    """Parts of files that count no more: of items, whose lines may be short. 100 bytes each; a page that had items is
+    seldom tried anew."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, dict[int, int]] = {}
+        self._until: dict[int, int] = {}
+
+    def add(self, number: int, offset: int, length: int) -> None:
+        """There is one of `length` at `offset` of the `number`-th file."""
+        self._ends.setdefault(number, {})[offset] = offset + length
+
+    def holds(self, number: int, offset: int) -> bool:
+        """Whether a line at `offset` is in one. Lines are asked for in their order."""
+        end = self._ends.get(number, {}).get(offset)
+        if end is not None:
+            self._until[number] = end
+        elif not offset:
+            self._until.pop(number, None)
+        return offset < self._until.get(number, 0)
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+
+def _superseded_items(stores: Sequence[Reads], files: Sequence[tuple[str, int]]) -> _Ranges | None:
+    """The items that count no more; None: there are none."""
+    ranges = None
+    for number, (file, _) in enumerate(files):
+        start = f"y{file} ".encode()
+        for store in stores:
+            for key, _ in rows_between(store, start, start[:-1] + b"!"):
+                _, offset, length = key[1:].decode().rsplit(" ", 2)
+                ranges = ranges or _Ranges()
+                ranges.add(number, int(offset), int(length))
+    return ranges
+
+
 def _superseded(stores: Sequence[Reads], files: Sequence[tuple[str, int]]) -> _Places | None:
     """The lines that count no more; None: there are none, as in most crawls."""
     places = None
     for store in stores:
-        for key, _ in rows_between(store, b"y", b"z"):
+        for key, _ in rows_between(store, b"ypages/", b"ypages0"):
             file, offset, _length = key[1:].decode().rsplit(" ", 2)
             places = places or _Places(files)
             places.add(file, int(offset))

@@ -17,7 +17,7 @@ that can be moved whole. Numbers in keys are big-endian, so that keys sort as th
     n slot host 0 ...                pages by their SimHash (neardup.py)
     s site                           one entry of the scope
     o file                           the committed end of an output file
-    y place                          a line in `pages` that counts no more: its request was tried anew
+    y place                          what counts no more of `pages` or `items`: its request was tried anew
     m name                           one of a kind: epoch, counts, crawl, cap, ...
 
 A request that is open is LEASED when an open lease holds it, else QUEUED; that is why lending writes no row of it.
@@ -91,6 +91,8 @@ class DoneRow(NamedTuple):
     """Outlinks that were not admitted because of a worker's rule, by rule."""
     linked: int | None = None
     """The depth at which its links were followed last, where that is less than the request's (rule 15)."""
+    items: tuple[tuple[str, int, int], ...] = ()
+    """(file, offset, length) of its lines in `items`, those of one file together."""
 
     @property
     def outcome(self) -> Outcome:
@@ -273,7 +275,7 @@ def held_row(seq: int) -> bytes:
 
 
 def superseded_row(file: str, offset: int, length: int) -> bytes:
-    """Key of a line that counts no more."""
+    """Key of a line, or of items, that count no more."""
     return b"y" + f"{file} {offset} {length}".encode()
 
 

@@ -182,7 +182,7 @@ def test_a_page_that_hangs_is_found_while_its_lease_lasts_whatever_the_lease_s_t
         check_poison(cluster, site, start, bad)
 
 
-def test_pages_whose_robots_txt_kills_are_set_aside_and_no_page_of_another_host(
+def test_a_robots_txt_that_kills_sets_its_pages_aside_and_hurts_no_other_host(
     site: Site, python: Path, tmp_path: Path
 ) -> None:
     start, _ = grown(site)
@@ -195,6 +195,6 @@ def test_pages_whose_robots_txt_kills_are_set_aside_and_no_page_of_another_host(
         assert set(pages) == {site.url(*place) for place in site.reachable(start)}
         poison = {url for url, page in pages.items() if page["outcome"] != "OK"}
         assert poison == {site.url(*place) for place in bad}
-        assert {(pages[url]["outcome"], pages[url]["attempts"]) for url in poison} == {("POISON", 3)}
+        assert {(pages[url]["outcome"], pages[url]["reason"]) for url in poison} == {("POISON", "robots")}
         assert not site.fetched() & set(bad)
         assert hurried(site, DELAY) == []

@@ -31,7 +31,7 @@ def wrong(name: str, folder: Path, procs: int) -> list[str]:
         options += ["--config", "crawl.toml", "--hosts-file", "hosts", "--allow-private", "--min-free", "1MiB"]
         variables = [("SSL_CERT_FILE", str(folder / "authority.pem"))]
         running = terminal.begin("coord", "crawl", *crawl.seeds, *options, *CRAWLS[name].options, variables=variables)
-        ended = running.end(120)
+        ended = running.end(75)
         if ended.code != 0:
             return [f"{name}: exit code {ended.code}: {ended.said[-2000:]}"]
         status = terminal.coord("status", "c", "--json")

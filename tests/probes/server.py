@@ -214,6 +214,8 @@ class Servers:
         try:
             if answer.wait:
                 await asyncio.sleep(answer.wait)
+                if reader.at_eof():
+                    return False  # it did not wait for us
             return await _send(writer, answer, hit, head_only=method == "HEAD")
         finally:
             hit.ended = time.monotonic()

@@ -24,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -185,6 +186,26 @@ class Cluster:
         """SIGCONT, noted in `thaws`."""
         self.thaws.append(time.monotonic())
         _signal(pid, signal.SIGCONT)
+
+    def vanish(self, pids: list[int], *, for_good: bool) -> None:
+        """Stop processes all at once, as a machine does that is switched off; `for_good`: and kill them."""
+        for pid in pids:
+            self.freeze(pid)  # so that none of them sees another one die
+        if for_good:
+            for pid in pids:
+                self.kill(pid)
+
+    def noted(self, event: str) -> list[float]:
+        """When the coordinator's log has this event, oldest first; seconds of the wall clock."""
+        try:
+            lines = (self.out / "logs" / "coord.log").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [
+            datetime.fromisoformat(line.split()[0]).timestamp()
+            for line in lines
+            if line.split()[2:3] == [event]
+        ]
 
     def finish(self, timeout: float = 120.0, *, expected: int = 0) -> None:
         """The crawl ends by itself, with the exit code expected, workers with 0, and nobody is left behind."""

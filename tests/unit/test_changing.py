@@ -8,6 +8,7 @@ from common.config import CrawlConfig, HostRule
 from common.errors import UsageError
 from coordinator.changing import (
     differences,
+    fitting,
     pattern_of,
     settings_of,
     with_blocked,
@@ -115,6 +116,13 @@ def test_a_host_a_url_and_a_pattern_are_told_apart(typed: str, pattern: str) -> 
 def test_what_is_no_host_is_said(typed: str) -> None:
     with pytest.raises(UsageError, match=r"expected a host, a URL, or a pattern"):
         pattern_of(typed)
+
+
+def test_a_configuration_that_workers_could_not_be_sent_is_refused() -> None:
+    long = tuple(HostRule("h" * 240 + str(number), delay=1.0) for number in range(9000))
+    with pytest.raises(UsageError, match="more than the 2,000,000 that workers take"):
+        fitting(CrawlConfig(host=long))
+    assert fitting(PLAIN) is PLAIN
 
 
 def test_a_blocked_host_is_blocked_and_unblocked_also_within_a_wider_pattern() -> None:

@@ -13,6 +13,7 @@ from common.messages import Flag, LeaseId, Request, SessionId
 from common.outcome import Outcome
 from coordinator.leases import OpenLease
 from coordinator.steps import Note, Received, Seeds
+from coordinator.store.rows import robots_row, unpack
 from tests.unit.test_shard import ONE, SITE, Bench, T, links, only, request, sent
 
 A, B, C = (f"{SITE}/{name}" for name in "abc")
@@ -269,3 +270,34 @@ def test_a_page_that_was_fetched_and_kills_when_it_is_visited_for_its_links_keep
     assert len(bench.shard.leases) == bench.shard.frontier.relinks == 0
     assert bench.shard.frontier.waiting == bench.shard.frontier.queued == 0
     bench.shard.frontier.check()
+
+
+def test_a_robots_txt_that_kills_is_poison_at_the_third_death() -> None:
+    bench = Bench(CrawlConfig(delay=1.0))
+    who = ONE
+    bench.join(who)
+    bench.give(Seeds(1, tuple(request(url, flags=Flag.SEED) for url in (A, B, C))))
+    for death in range(3):
+        [lease] = bench.shard.leases
+        heir = session(death + 1)
+        hello = m.Hello(
+            bench.number(heir),
+            m.VERSION,
+            heir,
+            (who,),
+            "box",
+            1,
+            0,
+            False,
+            (),
+            ((who, lease.id, m.ROBOTS_ORDINAL),),
+        )
+        bench.give(Received(hello))
+        bench.beat(heir)
+        bench.wait(2)
+        who = heir
+    [lease] = bench.shard.leases
+    row = bench.rows.get(robots_row(bench.shard.frontier.host("a.test", bench.now, bench.wall).slot, SITE))
+    assert row is not None and unpack(row)[1] == "POISON"
+    assert bench.shard.frontier.queued + bench.shard.leases.requests == 3, "no page is blamed"
+    bench.adds_up()

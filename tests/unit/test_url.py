@@ -16,6 +16,7 @@ from common import url as module
 from common.errors import BadURL
 from common.normalization import TRACKING, Normalizer
 from common.url import (
+    MAX_HOST,
     SLOTS,
     CanonicalURL,
     HostKey,
@@ -289,6 +290,24 @@ def test_the_joiner_gives_what_the_parser_gives_whatever_page_came_before(
 
 
 # ------------------------------------------------------------------------------- what is cut from it
+
+
+def test_a_host_name_beyond_what_dns_can_hold_is_refused() -> None:
+    """It once came through, did not fit into a lease, and the crawl never ended."""
+    longest = "y" + "." + ".".join(["x" * 62] * 4)
+    assert len(longest) == MAX_HOST
+    joiner = LinkJoiner(1)
+    for tail in ("", ".", ":8080", ".:8080"):
+        for plain in ("/", "/%7e"):
+            url = canonical(f"http://{longest}{tail}{plain}")
+            assert host_key(url) == longest
+            assert has_canonical_shape(url)
+            long = f"http://z{longest}{tail}{plain}"
+            with pytest.raises(BadURL) as refused:
+                canonical(long)
+            assert refused.value.reason == "invalid"
+            assert joiner.join(url, [long]) == []
+    assert not has_canonical_shape(f"http://zzz{longest}/")
 
 
 @pytest.mark.parametrize(
