@@ -137,6 +137,10 @@ class ControlServer:
         self._busy: set[object] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
+    def routes(self) -> list[web.AbstractRoute]:
+        """All that can be asked."""
+        return list(self._runner.app.router.routes())
+
     async def start(self, address: str | None = None) -> str:
         """Listen at `HOST:PORT`; None: loopback, a free port. Returns the address as this machine reaches it.
 

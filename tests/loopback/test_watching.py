@@ -241,7 +241,7 @@ async def test_a_disk_that_is_short_and_one_that_is_full_are_told(tmp_path: Path
         assert crawl.look().limits.startswith("disk short: ")
         crawl.watch.config = FREE
         room = threading.Event()
-        crawl.sink.write = until_room(room, crawl.sink.write)  # type: ignore[method-assign]
+        crawl.sink.write = until_room(room, crawl.sink.write)  # type: ignore[method-assign, assignment]
         crawl.seed(A)
         crawl.page(A)
         await crawl.until(lambda: crawl.look().limits.startswith("disk full: "))

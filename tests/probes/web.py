@@ -940,7 +940,7 @@ def cookies(p: Plan) -> None:
     front = html("".join(f'<a href="{link}">x</a>' for link in [*targets, "/door", "/deep/x", p.url("/", other)]))
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(front.body)}\r\nConnection: close\r\n"
     said = "Set-Cookie: sid=1; Path=/; HttpOnly\r\nSet-Cookie: deep=2; Path=/deep\r\nSet-Cookie: safe=3; Secure\r\n"
-    said += "Set-Cookie: wide=4; Domain=test\r\nSet-Cookie: old=5; Max-Age=0\r\n\r\n"
+    said += "Set-Cookie: wide=4; Domain=test\r\nSet-Cookie: foreign=6; Domain=a.test\r\nSet-Cookie: old=5; Max-Age=0\r\n\r\n"
     p.put("/", Answer(raw=(head + said).encode() + front.body))
     p.find("/")
     p.pages(targets)
@@ -961,7 +961,7 @@ def cookies(p: Plan) -> None:
             sent = {pair.partition("=")[0] for pair in hit.headers.get("cookie", "").split("; ") if pair}
             expected: set[str] = set()
             if number > first and hit.host == p.host and hit.target != "/robots.txt":
-                expected = {"sid"} | ({"deep"} if hit.target.startswith("/deep") else set())
+                expected = {"sid", "wide"} | ({"deep"} if hit.target.startswith("/deep") else set())
             if sent - {"in"} != expected:
                 return f"{hit.host}{hit.target} was sent {sent}, expected {expected}"
         return None

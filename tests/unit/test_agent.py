@@ -557,6 +557,29 @@ def test_a_page_tells_how_long_ago_its_lease_last_touched_the_host(desk: Desk) -
     assert page.age == 4.0, "the age of the latest end, not of this page's own"
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        FACTS._replace(outcome=Outcome.CLIENT_ERROR.code, status=429),
+        FACTS._replace(outcome=Outcome.SERVER_ERROR.code, status=503),
+        m.Facts(Outcome.TIMEOUT.code, reason="read_timeout"),
+    ],
+    ids=["429", "503", "timeout"],
+)
+def test_a_host_that_has_had_enough_is_left_alone_and_its_lease_goes_back(desk: Desk, facts: m.Facts) -> None:
+    """The rest of a lease once followed at the old delay, whatever Retry-After said."""
+    lease = desk.lend(f"{SITE}/1", f"{SITE}/2", f"{SITE}/3", lanes=2)
+    out = desk.take(desk.agent.handle(Fetched(lease, 0, Report(facts), desk.now), desk.now))
+    assert only(Fetch, out) == []
+    [page] = messages(m.Page, out)
+    assert only(Fetch, desk.accept(page.number)) == []
+    out = desk.take(desk.agent.handle(Fetched(lease, 1, Report(FACTS), desk.now), desk.now))
+    assert only(Fetch, out) == []
+    [page] = messages(m.Page, out)
+    [release] = messages(m.Release, desk.accept(page.number))
+    assert release.lease == lease
+
+
 def test_a_fetch_that_could_not_be_sent_is_tried_again_and_nothing_is_told(desk: Desk) -> None:
     lease = desk.lend()
     out = desk.take(desk.agent.handle(Fetched(lease, 0, None, desk.now), desk.now))

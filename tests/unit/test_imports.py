@@ -40,6 +40,8 @@ ONLY_IN = {
     # Extras: whoever does not export must not need them.
     "pyarrow": {"coordinator/export/parquet.py"},
     "obstore": {"coordinator/export/targets.py"},
+    # Only crawls with extractors need it: it is imported when a page is first looked into.
+    "parsel": {"worker/extractpage.py"},
     "pickle": set[str](),
 }
 
@@ -86,6 +88,11 @@ PURE = (
     "worker/chase.py",
     "worker/cookies.py",
     "worker/dates.py",
+    "worker/extracted.py",
+    "worker/extractfollow.py",
+    "worker/extractitems.py",
+    "worker/extractpage.py",
+    "worker/extractrules.py",
     "worker/feed.py",
     "worker/listing.py",
     "worker/outcome.py",

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -48,19 +47,19 @@ STATUS = Status(
 )
 
 
-def parsed(status: Status) -> dict[str, Any]:
+def parsed(status: Status) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Sample value by name and labels, as Prometheus' own parser reads it."""
-    found = {}
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     for family in text_string_to_metric_families(metrics.text(status)):
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.items())))
             assert key not in found, f"{key} is there twice"
             found[key] = sample.value
-    return found  # type: ignore[return-value]  # keys are pairs; the annotation says what a test needs
+    return found
 
 
 def value(status: Status, name: str, **labels: str) -> float:
-    return float(parsed(status)[name, tuple(sorted(labels.items()))])  # type: ignore[index]
+    return parsed(status)[name, tuple(sorted(labels.items()))]
 
 
 def test_prometheus_reads_what_is_there() -> None:
