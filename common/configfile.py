@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -286,7 +287,7 @@ def _extractor(text: str, where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: {error}") from None
     if not spec.is_file:
         return {}
-    path = Path(spec.place).expanduser().absolute()
+    path = Path(os.path.abspath(Path(spec.place).expanduser()))
     return {"extract": f"{path}:{spec.function}", "code": read_code(path, spec.function, where)}
 
 
@@ -302,7 +303,9 @@ def _host_rules(tables: object, path: Path, text: str) -> tuple[HostRule, ...]:
         for key, value in table.items():
             name, where = key.replace("-", "_"), f"{path}{_line_of(text, key, section)}: [[host]]"
             if name != "match" and name not in RULE_OPTIONS:
-                raise UsageError(f"{where}: no key is called {key!r}{_nearest(name, ('match', *RULE_OPTIONS))}")
+                raise UsageError(
+                    f"{where}: no key is called {key!r}{_nearest(name, ('match', *RULE_OPTIONS))}"
+                )
             try:
                 if name == "match":
                     rule[name] = str(TEXT.parse(value)).lower()

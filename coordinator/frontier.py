@@ -47,6 +47,7 @@ from coordinator.store.rows import (
     held_row,
     host_row,
     is_done,
+    open_depth,
     pack,
     pack_open,
     pack_queued,
@@ -157,7 +158,8 @@ class Frontier:
         known = self._rows.get(row)
         if known is not None:
             if not is_done(known):
-                self._lift(request, name, number, row, known)
+                if request.depth < open_depth(known):
+                    self._lift(request, name, number, row, known)
             elif self.max_depth is not None:
                 self._find_again(request, row, known, now, wall)
             return False

@@ -387,6 +387,8 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
         yield ("Where it is\n", "bold")
         yield f"  {status.directory}/pages/   a line of JSON each: outcome, title, place in the WARC\n"
         yield f"  {status.directory}/warc/    the pages themselves, WARC 1.1\n"
+        if (Path(status.directory) / "items").is_dir():
+            yield f"  {status.directory}/items/   what extractors made of them, a file for each kind\n"
     yield ("Next\n", "bold")
     if status.phase is not Phase.FINISHED or left:
         yield f"  {status.command} --out {status.directory}            go on\n"

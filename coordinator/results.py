@@ -163,9 +163,9 @@ class Results:
         if request.flags & Flag.LINKS_ONLY:
             self._end_relink(host, request, outcome, body, now, wall)
             return
-        found = state.frontier.depth_found(host, request)
-        self._end(host, request, outcome, page, body, pieces, tries, attempts, wall)
         limit = state.config.max_depth
+        found = request.depth if limit is None else state.frontier.depth_found(host, request)
+        self._end(host, request, outcome, page, body, pieces, tries, attempts, wall)
         if limit is not None and found < request.depth and leads_on(outcome, found, limit):
             state.frontier.relink(host, request._replace(depth=found), now)
 

@@ -28,8 +28,11 @@ from coordinator.survey import Crowd, Survey
 from coordinator.waiting import Address, Facts, Group, estimate, waiting
 from coordinator.watchdog import Watchdog
 
-READY_COUNTED = 10_000
-"""Ready hosts are counted up to this; beyond it the number says "many" well enough."""
+READY_COUNTED, READY_COUNTED_OFTEN = 10_000, 500
+"""Ready hosts are counted up to the one now and then, 3 ms, and up to the other at each look, 0.1 ms; beyond the first
+the number says "many" well enough."""
+
+READY_LOOK_SECONDS = 2.0
 
 DISK_LOOK_SECONDS = 2.0
 
@@ -73,6 +76,7 @@ class Watch:
         self._disk_free = room(directory)
         self._disk_looked = self._begun
         self._left_before = 0
+        self._ready, self._ready_looked = 0, float("-inf")
 
     def history(self) -> dict[str, Any]:
         """How it went, as columns for charts."""
@@ -315,7 +319,11 @@ class Watch:
 
     def _hosts(self, now: float) -> st.HostCounts:
         frontier = self._server.core.frontier
-        ready = frontier.count_ready(now, READY_COUNTED)
+        ready = frontier.count_ready(now, READY_COUNTED_OFTEN)
+        if ready >= READY_COUNTED_OFTEN:
+            if now - self._ready_looked >= READY_LOOK_SECONDS:
+                self._ready, self._ready_looked = frontier.count_ready(now, READY_COUNTED), now
+            ready = max(ready, self._ready)
         parked = frontier.turns[1] - frontier.turns[0]
         leased = len({lease.host for lease in self._server.core.leases})
         return st.HostCounts(frontier.hosts_known, ready, max(0, frontier.listed - ready) + parked, leased)

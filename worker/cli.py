@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Sequence
@@ -29,6 +30,28 @@ from common.keys import WorkerKey
 from worker.limits import raise_open_files
 from worker.settings import WorkerSettings
 
+_TRIED = (
+    "extract",
+    "allow_private",
+    "obey_robots",
+    "user_agent",
+    "robots_token",
+    "contact",
+    "header",
+    "insecure",
+    "hosts_file",
+    "proxy",
+    "timeout",
+    "connect_timeout",
+    "silence_timeout",
+    "max_bytes",
+    "accept",
+    "reject",
+    "media",
+    "verbose",
+)
+"""Options of a crawl that say how one page is fetched and read."""
+
 _SHARED = ("allow_private", "quiet", "verbose", "log_format")
 """Options of a crawl that a worker has too."""
 
@@ -45,6 +68,7 @@ def worker() -> None:
 
     \b
       worker start --procs 8 --coord tcp://HOST:7777 --key worker.key
+      worker try https://example.org/ --extract shop.py:parse         what an extractor makes of one page
     """
 
 
@@ -93,7 +117,7 @@ def start(
         key=_key(key, os.environ.get("SHOAL_KEY")),
         procs=process_count(procs),
         allow_private=config.allow_private,
-        allow_code=allow_code,
+        allow_code=allow_code or config.allow_code,
         lock=Path(lock) if lock else None,
         lifeline=int(lifeline) if lifeline else None,
         quiet_start=quiet_start,
@@ -113,6 +137,70 @@ def start(
         noun = "process" if settings.procs == 1 else "processes"
         say("worker", f"{settings.procs} {noun} for {settings.coord}; Ctrl-C leaves")
     return _work(settings)
+
+
+@worker.command("try", cls=Command)
+@click.argument("url", required=False)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    envvar="SHOAL_CONFIG",
+    type=Value("file", path=True),
+    help="options from a file, its [extract] tables too",
+)
+@click.option("--method", metavar="METHOD", default="GET", help="GET, HEAD, POST, ...")
+@click.option("--carry", metavar="JSON", help="what the extractor finds as page.carry")
+@click.option("--json", "as_json", is_flag=True, help="one line of JSON on standard output")
+@click.option("--check", is_flag=True, hidden=True, help="look at the extractors, fetch nothing")
+@config_options(_TRIED)
+def try_url(
+    url: str | None,
+    config_file: str | None,
+    method: str,
+    carry: str | None,
+    as_json: bool,
+    check: bool,
+    **options: Any,
+) -> int:
+    """Fetch one URL as a crawl would, and show what it comes to: outcome, headers, links, and what an extractor makes
+    of it. The place where extractors are written. robots.txt is obeyed; nothing is stored.
+
+    \b
+      worker try https://example.org/
+      worker try https://example.org/book/7 --extract shop.py:book
+      worker try https://example.org/book/7 --extract shop.py:book --json | jq .items
+      worker try https://example.org/book/7 --extract shop.py:book --carry '{"shelf": 3}'
+    """
+    if url is None and not check:
+        raise UsageError("which URL? worker try https://example.org/ --extract FILE.py:FUNCTION")
+    config = load(given_options(options), os.environ, Path(config_file) if config_file else None)
+    log.set_up_log(log.LogSettings(level=log.DEBUG if config.verbose > 1 else log.ERROR))
+    # Here, not above, as below.
+    import uvloop
+    from rich.console import Console
+
+    from worker import trial
+
+    if url is None:
+        trial.check_extractors(config)
+        return 0
+    settings = WorkerSettings(coord="ipc:///none", allow_private=config.allow_private, allow_code=True)
+    done = uvloop.run(trial.attempt(url, config, settings, method=method.upper(), carry=_carry(carry)))
+    if as_json:
+        click.echo(trial.as_json(done))
+    else:
+        trial.show(done, Console(highlight=False), whole=config.verbose > 0)
+    return 0 if done.extract_error is None else 1
+
+
+def _carry(text: str | None) -> object:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--carry {text[:60]}: no JSON: {error}") from None
 
 
 def _work(settings: WorkerSettings) -> int:

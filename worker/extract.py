@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+import traceback
 import types
 from collections.abc import (
     AsyncIterable,
@@ -27,6 +28,7 @@ from collections.abc import (
     Mapping,
 )
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 from common import clock
@@ -127,6 +129,8 @@ class Extraction:
         self._thread = thread
         self._paces: dict[str, Pace] = {}
         self._told: set[tuple[str, int]] = set()
+        self.traceback = ""
+        """Of the last function that raised, from the author's code on."""
         self._normalizer = Normalizer(
             config.sort_query, config.strip_tracking, config.strip_session_ids, config.strip_www
         )
@@ -268,6 +272,7 @@ class Extraction:
     # ------------------------------------------------------------------------------------------------ what went wrong
 
     def _failed(self, page: Page, taken: _Taking, error: BaseException) -> None:
+        self.traceback = _from_the_author(error)
         plain = isinstance(error, NotAnItem | TooMuch)
         text = " ".join(escaped(str(error)).split())[:500]
         taken.lose(text if plain else f"{type(error).__name__}{': ' if text else ''}{text}")
@@ -408,6 +413,14 @@ def _waits(function: Callable[..., Any]) -> bool:
         call = type(function).__call__
         return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _from_the_author(error: BaseException) -> str:
+    """The traceback without our own frames at its begin."""
+    own, trace = str(Path(__file__).parent), error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(own):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def _place(error: BaseException) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from common.errors import BadURL, UsageError
 from common.log import escaped
 from common.messages import Form, Request
 from common.outcome import OUTCOMES
-from common.scope import HeldSites, Scope
+from common.scope import Scope
 from common.url import CanonicalURL, authority, canonical
 from common.wire import pack
 from worker.app import fetcher_settings
@@ -30,7 +31,7 @@ from worker.extract import Extraction
 from worker.extracted import Extracted, wants_extraction
 from worker.extractpage import METHODS
 from worker.fetcher import Fetcher
-from worker.mark import Mark, memory_for_one
+from worker.mark import Mark
 from worker.outgoing import GET, method_of
 from worker.page import PageMaker, failed_report
 from worker.robots import MAX_BYTES, Verdict, parse, verdict
@@ -65,6 +66,7 @@ class Trial:
     follows: list[dict[str, Any]] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
     extract_error: str | None = None
+    traceback: str | None = None
 
 
 async def attempt(
@@ -81,10 +83,11 @@ async def attempt(
     if method != "GET" or carry is not None:
         form = GET._replace(method=method, carry=None if carry is None else pack((None, carry)))
     request = Request(url, 0, 0, 0, 0, text, None, form)
-    mark = Mark(memory_for_one())
+    mark = Mark(Mark.shared(get_context("spawn")))
     fetcher = Fetcher(fetcher_settings(config, settings, 4))
     thread = ThreadPoolExecutor(1, "aside")
     try:
+        config = replace(config, store=("pages",))  # nothing is kept, so no records are made
         extraction = Extraction.of(config, allow_code=True, page=mark.page, aside=mark.aside, thread=thread)
         await fetcher.start()
         return await _tried(request, config, fetcher, extraction)
@@ -97,7 +100,7 @@ async def _tried(
     request: Request, config: CrawlConfig, fetcher: Fetcher, extraction: Extraction | None
 ) -> Trial:
     trial = Trial(request.url)
-    pages = PageMaker(config, Scope("any", HeldSites()), SentLinks(16), 0)
+    pages = PageMaker(config, Scope("any", None), SentLinks(16), 0)
     if not await _may(request.url, config, fetcher, trial):
         return trial
     came = await fetcher.fetch(
@@ -123,12 +126,24 @@ async def _tried(
     report = failed_report(came) if isinstance(came, Failure) else pages.report(request, came)
     facts = report.facts
     trial.outcome = OUTCOMES[facts.outcome].value
-    for name in ("status", "reason", "error", "ip", "elapsed_ms", "length", "wire_length", "charset", "title"):
+    for name in (
+        "status",
+        "reason",
+        "error",
+        "ip",
+        "elapsed_ms",
+        "length",
+        "wire_length",
+        "charset",
+        "title",
+    ):
         setattr(trial, name, getattr(facts, name))
     trial.redirect_to = facts.redirect_to
-    trial.links = [url for group in report.links for url in group.urls]
+    trial.links = [url for group in report.links if group.forms is None for url in group.urls]
     if extracted is not None:
         trial.extract_error = extracted.error
+        if extracted.error is not None and extraction is not None:
+            trial.traceback = extraction.traceback or None
         trial.items = [{"_type": name, **json.loads(line)} for name, line in extracted.items]
         trial.follows = [_shown(follow.url, follow.form, follow.bad) for follow in extracted.follows]
     return trial
@@ -162,7 +177,9 @@ async def _may(url: str, config: CrawlConfig, fetcher: Fetcher, trial: Trial) ->
                 trial.robots, trial.outcome = "forbids", "ROBOTS_DENIED"
                 trial.error = f"{place} forbids it; on a site of your own: --ignore-robots"
                 return False
-            wait = "" if rules.crawl_delay is None else f", and asks for {rules.crawl_delay:g} s between fetches"
+            wait = (
+                "" if rules.crawl_delay is None else f", and asks for {rules.crawl_delay:g} s between fetches"
+            )
             trial.robots = f"allows it{wait}"
         else:
             trial.robots = f"there is none (it answered {came.status})"
@@ -184,6 +201,13 @@ def _shown(url: str, form: Form | None, bad: str | None) -> dict[str, Any]:
             name, carry = carried(Request(url, 0, 0, 0, 0, "", None, form))
             told |= {"extract": name, "carry": carry}
     return told if bad is None else told | {"refused": bad}
+
+
+def check_extractors(config: CrawlConfig) -> None:
+    """Import what the configuration names, as a worker of `coord crawl` will. Raises UsageError."""
+    mark = Mark(Mark.shared(get_context("spawn")))
+    with ThreadPoolExecutor(1) as thread:
+        Extraction.of(config, allow_code=True, page=mark.page, aside=mark.aside, thread=thread)
 
 
 def as_json(trial: Trial) -> str:
@@ -213,7 +237,9 @@ def show(trial: Trial, console: Console, *, whole: bool) -> None:
         if value:
             facts.add_row(f"[dim]{name}[/]", _safe(str(value)))
     console.print(facts, highlight=False)
-    _list(console, "headers", [f"[cyan]{_safe(name)}[/]: {_safe(value)}" for name, value in trial.headers], 99)
+    _list(
+        console, "headers", [f"[cyan]{_safe(name)}[/]: {_safe(value)}" for name, value in trial.headers], 99
+    )
     most = 10_000 if whole else _LINKS_SHOWN
     _list(console, "links", [_safe(url) for url in trial.links], most)
     asked = [_safe(json.dumps(follow, ensure_ascii=False)) for follow in trial.follows]
@@ -222,6 +248,8 @@ def show(trial: Trial, console: Console, *, whole: bool) -> None:
     _list(console, "items", [f"[green]{item}[/]" for item in items], 10_000 if whole else _ITEMS_SHOWN)
     if trial.extract_error is not None:
         console.print(f"[bold red]extract[/]  {_safe(trial.extract_error)}", highlight=False)
+        for line in (trial.traceback or "").splitlines():
+            console.print(f"  [dim]{_safe(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _list(console: Console, name: str, lines: list[str], most: int) -> None:
@@ -248,8 +276,3 @@ def _size(trial: Trial) -> str | None:
 def _safe(text: str) -> str:
     """What came from elsewhere: it neither moves the cursor nor is taken for markup."""
     return escape(escaped(text))
-
-
-def for_trial(config: CrawlConfig) -> CrawlConfig:
-    """Nothing is stored."""
-    return replace(config, store=("pages",))

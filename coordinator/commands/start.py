@@ -19,6 +19,7 @@ from common.configfile import kept, load
 from common.endpoints import parse
 from common.errors import UsageError
 from common.options import seconds
+from coordinator import extractors
 from coordinator import seeds as inputs
 from coordinator.directory import CrawlDirectory
 from coordinator.settings import CoordinatorSettings, Recrawl
@@ -89,6 +90,7 @@ def crawl(
       coord crawl https://example.org/ --out crawl1 --procs 4
       coord crawl example.org --scope domain --max-pages 10000 --out crawl2
       coord crawl urls.txt.gz --no-follow --delay 0.5 --out list1
+      coord crawl https://example.org/list --no-follow --extract shop.py:parse --out shop1
       coord crawl http://127.0.0.1:8000/ --allow-private --delay 0 --per-host 8 --out mine
       coord crawl --out crawl1                           go on with what is there
       coord crawl --out crawl1 --recrawl=7d              visit again what is older than a week
@@ -187,6 +189,8 @@ def _begin(
     if not seeds and procs is not None and not (path / "FORMAT").exists():
         raise UsageError(f"nothing to crawl: give a SEED, such as {command} https://example.org/ --out {out}")
     inputs.read(seeds, max_length=config.max_url_length)  # looks at each argument, reads none of them yet
+    if procs is not None:
+        extractors.check(config)
     with CrawlDirectory.acquire(path) as directory:
         _adopt(directory, config)
         if not config.quiet:

@@ -323,6 +323,11 @@ def is_done(packed: bytes) -> bool:
     return packed[0] != 0
 
 
+def open_depth(packed: bytes) -> int:
+    """The depth in the row of an open request, without decoding the rest of it."""
+    return packed[4] << 8 | packed[5]
+
+
 def pack_queued(request: Request) -> bytes:
     """A queued request; its depth stands here too, so that an entry reads alone."""
     return pack(request)

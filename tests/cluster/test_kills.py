@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, check, let_pass, until
+from tests.support.cluster import Cluster, audited, check, let_pass, rounds, until
 from tests.support.faults import Faults
+from tests.support.figures import figure
 from tests.support.proxy import Proxy
 from tests.support.site import Answer, Place, Site
 
@@ -34,6 +35,9 @@ LONG = "SHOAL_TORTURE" in os.environ
 PAGES, FAULTS = (6000, 40) if LONG else (2500, 15)
 HOSTS = 30
 """Few, so that politeness makes a storm last: 30 / (0.1 s + 0.01 s) are 270 pages/s at most."""
+
+DEPTH = 5
+"""Links from the start, in the storm that has a limit: most pages lie within, some at first by a longer way."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 if LONG else 240)]
 
@@ -87,6 +91,7 @@ def test_a_storm_over_remote_workers_loses_nothing_doubles_nothing_hurries_nobod
             cluster.work(proxy)
             storm(cluster, seed, proxy)
         check(cluster.out, site, start, delay=delay, lanes=lanes, thaws=cluster.thaws)
+        audited(cluster.out)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -98,19 +103,80 @@ def test_a_storm_over_one_machine_loses_nothing_doubles_nothing_hurries_nobody(
         cluster.coordinate("crawl")
         storm(cluster, seed)
         check(cluster.out, site, start, delay=DELAY, thaws=cluster.thaws)
+        audited(cluster.out)
 
 
-def storm(cluster: Cluster, seed: int, proxy: Proxy | None = None) -> None:
-    """Faults until most is fetched, then peace until the end."""
+def storm(
+    cluster: Cluster,
+    seed: int,
+    proxy: Proxy | None = None,
+    *,
+    procs: int = 2,
+    pages: int = PAGES,
+    before: int = 0,
+) -> None:
+    """Faults until most of `pages` is fetched, beyond the lines that there were `before`; then peace until the end."""
     print(f"seed {seed}")  # noqa: T201  (pytest shows it when the test fails)
     command = "crawl" if proxy is None else "start"
-    faults = Faults(cluster, random.Random(seed), lease_ttl=TTL, procs=2, proxy=proxy, command=command)
+    faults = Faults(cluster, random.Random(seed), lease_ttl=TTL, procs=procs, proxy=proxy, command=command)
     try:
-        faults.happen(FAULTS, pages=PAGES * 4 // 5)
+        faults.happen(FAULTS, pages=before + pages * 4 // 5)
         cluster.finish()
     finally:
         print(faults.told())  # noqa: T201
-    assert len(faults.story) >= 5, "a storm that was over before it began"
+    assert faults.kinds.total() >= 5, "a storm that was over before it began"
+    figure("storm", storms=1, pages=pages, **faults.kinds)
+
+
+def rich(site: Site, pages: int) -> tuple[Place, set[Place]]:
+    """A random web in which some hosts have a sitemap, of pages that no link leads to, and some pages set a cookie:
+    where to start, and what is to be found within `DEPTH` links. What a sitemap lists is one link from a seed.
+    """
+    start = grown(site, pages, hosts=HOSTS)
+    hosts = sorted(site.hosts())[:10]
+    listed: list[Place] = []
+    for host in hosts:
+        site.robots(host, f"User-agent: *\nSitemap: {site.url(host, '/sitemap.xml')}\n")
+        here = [
+            site.page(host, f"/listed/{number}", links=[site.page(host, f"/below/{number}")])
+            for number in range(5)
+        ]
+        entries = "".join(f"<url><loc>{site.url(*place)}</loc></url>" for place in here)
+        text = f"<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'>{entries}</urlset>"
+        site.answer(host, "/sitemap.xml", Answer(200, {"Content-Type": "application/xml"}, text.encode()))
+        listed += here
+    cookies = [
+        site.answer(host, "/cookie", Answer(200, {"Content-Type": "text/plain", "Set-Cookie": "a=1"}, b"me"))
+        for host in hosts
+    ]
+    site.page(*start, links=[*site.links(*start), *cookies])
+    found, edge = {start, *listed}, {start, *listed}
+    for depth in range(DEPTH):
+        # The seed's own links, then with theirs those of what is listed.
+        next_to = {link for place in (edge if depth else {start}) for link in site.links(*place)}
+        edge = (next_to - found) | (set() if depth else set(listed))
+        found |= edge
+    return start, found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("procs", [1, 3] if LONG else [3])
+def test_a_storm_within_a_depth_with_sitemaps_cookies_and_a_second_round_breaks_nothing(
+    procs: int, seed: int, site: Site, tmp_path: Path
+) -> None:
+    start, found = rich(site, PAGES)
+    options = ("--max-depth", str(DEPTH), "--cookies")
+    with Cluster(
+        tmp_path, site, start, delay=DELAY, lease_ttl=TTL, heartbeat=HEARTBEAT, options=options
+    ) as cluster:
+        for number in range(2):
+            if number:
+                cluster.more = ("--recrawl",)
+            cluster.coordinate("crawl", procs=procs)
+            storm(cluster, seed + number, procs=procs, pages=len(found), before=cluster.lines())
+        assert len(rounds(cluster.out)) >= 2
+        check(cluster.out, site, start, delay=DELAY, thaws=cluster.thaws, found=found)
+        audited(cluster.out)
 
 
 def test_no_fetch_is_early_by_even_a_millisecond(site: Site, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ class Plan:
         self.never: set[str] = set()
         self.paces: dict[str, Pace] = defaultdict(Pace)
         self.checks: list[Check] = []
+        self.addresses: dict[str, tuple[str, ...]] = {}
+        """What the name server says of its hosts, where it is not the usual address; none: there is no such name."""
         self.guarded: Counter[str] = Counter()
         """What traps must have been counted, by rule."""
 

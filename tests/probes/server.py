@@ -73,12 +73,20 @@ class Servers:
     """All ports, run by a thread of their own. Everything may be called while it runs."""
 
     def __init__(
-        self, *, address: str = "127.0.0.1", also: Sequence[str] = (), port: int = 0, tls: bool = True
+        self,
+        *,
+        address: str = "127.0.0.1",
+        also: Sequence[str] = (),
+        ports: Mapping[Door, int] | None = None,
     ) -> None:
-        """`also`: further addresses for the port `web`; `port`: of that one, 0 takes a free one."""
-        self.authority = trustme.CA() if tls else None
-        self.ports: dict[Door, int] = {}
-        self._address, self._also, self._port = address, also, port
+        """`also`: further addresses of all ports; `ports`: those that are to be certain ones."""
+        self.authority = trustme.CA()
+        self.ports: dict[Door, int] = {"web": 0, "alt": 0, "tls": 0} | dict(ports or {})
+        self.questions: list[tuple[str, int]] = []
+        """What a name server beside them was asked: name, and type of record."""
+        self.proxies: dict[str, str] = {}
+        """URLs of proxies beside them, by name."""
+        self._addresses = [address, *also]
         self._lock = threading.Lock()
         self._answers: dict[Place, tuple[Talk, ...]] = {}
         self._times: dict[Place, int] = defaultdict(int)
@@ -118,8 +126,9 @@ class Servers:
     def url(self, place: Place) -> str:
         """Its absolute URL."""
         door, host, target = place
+        scheme, usual = ("https", 443) if door == "tls" else ("http", 80)
         port = self.ports[door]
-        return f"{'https' if door == 'tls' else 'http'}://{host}{'' if port == 80 else f':{port}'}{target}"
+        return f"{scheme}://{host}{'' if port == usual else f':{port}'}{target}"
 
     def certify(
         self,
@@ -129,7 +138,6 @@ class Servers:
         self_signed: bool = False,
     ) -> None:
         """The certificate that `host` shows at the door `tls`: for itself, or for other names."""
-        assert self.authority is not None
         authority = trustme.CA() if self_signed else self.authority
         past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC) if expired else None
         leaf = authority.issue_cert(*(names or (host,)), not_after=past)
@@ -146,20 +154,20 @@ class Servers:
     # -- the thread ---------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        doors: list[tuple[Door, int]] = [("web", self._port), ("alt", 0)]
-        for door, port in doors:
-            addresses = [self._address, *(self._also if door == "web" else ())]
-            listening = await asyncio.start_server(self._connected(door), addresses, port, backlog=1024)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("unnamed.test").configure_cert(context)
+        context.sni_callback = self._named
+        for door, port in list(self.ports.items()):
+            listening = await asyncio.start_server(
+                self._connected(door),
+                self._addresses,
+                port,
+                backlog=1024,
+                ssl=context if door == "tls" else None,
+            )
             self._listening.append(listening)
             self.ports[door] = listening.sockets[0].getsockname()[1]
-        if self.authority is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.authority.issue_cert("unnamed.test").configure_cert(context)
-            context.sni_callback = self._named
-            listening = await asyncio.start_server(self._connected("tls"), self._address, 0, ssl=context)
-            self._listening.append(listening)
-            self.ports["tls"] = listening.sockets[0].getsockname()[1]
-        self._shut.bind((self._address, 0))  # bound, so that nobody else takes it, and deaf
+        self._shut.bind((self._addresses[0], 0))  # bound, so that nobody else takes it, and deaf
         self.ports["shut"] = self._shut.getsockname()[1]
 
     async def _close(self) -> None:

@@ -37,6 +37,14 @@ DUPLICATES = "Near-duplicates"
 RECRAWL = "Recrawl"
 
 
+HERE: Final = "10.77.0.1"
+"""The usual address of hosts in a network of our own; what follows are others."""
+HERE_TOO: Final = "10.77.0.2"
+SOCKS_SIDE: Final = "10.77.0.3"
+NOBODY: Final = "10.77.0.9"
+HERE_V6: Final = "fd77::1"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The command line of one crawl, beyond what all have."""
@@ -57,7 +65,7 @@ CRAWLS: Final[Mapping[str, Options]] = {
         (
             *("--scope", "any", "--retries", "0", "--media", "--skip-nofollow-links", "--cookies"),
             *("--sort-query", "--strip-tracking", "--strip-session-ids", "--strip-www"),
-            *("--reject", "video/*,application/zip", "--near-duplicates", "4"),
+            *("--reject", "video/*,application/zip", "--near-duplicates", "4", "--per-ip", "1"),
         )
     ),
     "loose": Options(
@@ -71,7 +79,17 @@ CRAWLS: Final[Mapping[str, Options]] = {
     "domain": Options(("--scope", "domain", "--retries", "0", "--max-pages", "9")),
     "prefix": Options(("--scope", "prefix", "--retries", "0", "--allow", "/docs/[a-z]*$")),
     "list": Options(("--no-follow", "--retries", "0")),
+    "apart": Options(
+        (
+            *("--scope", "any", "--retries", "0", "--per-ip", "2", "--connect-timeout", "3"),
+            f"--allow-private={HERE}/24,{HERE_V6}/64",
+        )
+    ),
+    "proxied": Options(("--scope", "any", "--retries", "0")),
+    "later": Options(("--scope", "any", "--retries", "1", "--silence-timeout", "1")),
 }
+"""`apart` and `proxied` run in a network of their own, with a name server; `later` is stopped, for its hosts wait for
+minutes."""
 
 PROBES: Final[list[Probe]] = []
 
@@ -272,6 +290,53 @@ def gives_up(p: Plan) -> None:
 def agent(p: Plan) -> None:
     p.seed()
     p.page("/")
+
+
+def _at_once(log: Log) -> int:
+    """The most of these fetches that were under way at one time, by what the servers know for sure."""
+    moments = sorted([(hit.arrived, 1) for hit in log] + [(hit.free, -1) for hit in log])
+    now = most = 0
+    for _, step in moments:
+        now += step
+        most = max(most, now)
+    return most
+
+
+@probe(
+    POLITENESS,
+    "a cap per IP address: `--per-ip`, the address learned from the worker's first answer",
+    crawl="apart",
+    finds="all pages of 6 names at one address with `--per-ip 2`: after the first page of each, never three at once",
+)
+def per_ip(p: Plan) -> None:
+    for number in range(6):
+        host = f"h{number}.{p.host}"
+        p.addresses[host] = (HERE_TOO,)
+        p.seed(host=host)
+        p.page("/", ["/1", "/2"], host=host, wait=0.3)
+        p.pages(["/1", "/2"], host=host, wait=0.3)
+
+    def check(log: Log) -> str | None:
+        known = [hit for hit in log if hit.target in ("/1", "/2")]
+        most = _at_once(known)
+        return None if most <= 2 else f"{most} hosts of one address were fetched at once"
+
+    p.check(check)
+
+
+@probe(
+    POLITENESS,
+    "... loopback exempt",
+    crawl="switched",
+    finds="pages of 3 names on loopback at once, with `--per-ip 1`",
+)
+def per_ip_loopback(p: Plan) -> None:
+    for number in range(3):
+        host = f"h{number}.{p.host}"
+        p.seed(host=host)
+        p.page("/", ["/1"], host=host)
+        p.page("/1", host=host, wait=1.0)
+    p.check(lambda log: None if _at_once(log) > 1 else "never two at once")
 
 
 # ---------------------------------------------------------------------------------------------------- robots.txt
@@ -1373,6 +1438,105 @@ def traps_off(p: Plan) -> None:
     p.pages(links)
 
 
+# ----------------------------------------------------------------------------------------------------------- DNS
+
+
+def _asked(p: Plan, host: str, kind: int) -> int:
+    return p.servers.questions.count((host, kind))
+
+
+_A: Final = 1
+_AAAA: Final = 28
+
+
+@probe(
+    DNS,
+    "one lookup per host however many coroutines want it",
+    crawl="apart",
+    finds="a host with 8 lanes and 20 pages; one question of each family for it",
+)
+def dns_once(p: Plan) -> None:
+    p.pace(DELAY, 8)
+    targets = [f"/{number}" for number in range(20)]
+    p.seed()
+    p.page("/", targets, ip=HERE)
+    p.pages(targets)
+    p.check(
+        lambda log: None
+        if (_asked(p, p.host, _A), _asked(p, p.host, _AAAA)) == (1, 1)
+        else f"asked for {_asked(p, p.host, _A)} and {_asked(p, p.host, _AAAA)} times"
+    )
+
+
+@probe(
+    DNS,
+    "negative caching",
+    crawl="apart",
+    finds="five pages on two ports of a host that does not exist, each as DNS; one question for it",
+)
+def dns_missing(p: Plan) -> None:
+    missing = f"missing.{p.host}"
+    p.addresses[missing] = ()
+    p.seed()
+    p.page("/", [p.url(f"/{number}", missing, "alt" if number % 2 else "web") for number in range(5)])
+    for number in range(5):
+        p.find(f"/{number}", "DNS", host=missing, door="alt" if number % 2 else "web", fetches=0)
+    p.ask("/robots.txt", 0, host=missing)
+    p.ask("/robots.txt", 0, host=missing, door="alt")
+    p.check(
+        lambda log: None if _asked(p, missing, _A) == 1 else f"asked for {_asked(p, missing, _A)} times"
+    )
+
+
+@probe(
+    DNS,
+    "both families",
+    crawl="apart",
+    finds="a host that has an IPv6 address alone; one whose IPv4 address does not answer",
+)
+def dns_families(p: Plan) -> None:
+    six, both = f"six.{p.host}", f"both.{p.host}"
+    p.addresses[six] = (HERE_V6,)
+    p.addresses[both] = (NOBODY, HERE_V6)
+    for host in (six, both):
+        p.seed(host=host)
+        p.page("/", host=host, ip=HERE_V6)
+
+
+@probe(
+    DNS,
+    "private addresses are refused at connect time",
+    crawl="apart",
+    finds="links to names and numbers of private addresses that nobody allowed, each as PRIVATE_ADDRESS",
+    spares="all of them, a server that listens on loopback among them",
+)
+def dns_private(p: Plan) -> None:
+    named = {"inner": "10.88.0.1", "meta": "169.254.169.254", "loop": "127.0.0.1", "mapped": "::ffff:127.0.0.1"}
+    hosts = [f"{name}.{p.host}" for name in named]
+    p.addresses.update({host: (address,) for host, address in zip(hosts, named.values(), strict=True)})
+    hosts += ["127.0.0.1", "192.168.1.1"]
+    p.seed()
+    p.page("/", [*(p.url("/", host) for host in hosts), "http://0x7f000001/", "http://2130706433/"])
+    for host in hosts:
+        p.find("/", "PRIVATE_ADDRESS", host=host, fetches=0)
+        p.ask("/robots.txt", 0, host=host)
+
+
+@probe(
+    CANONICAL,
+    "default ports",
+    crawl="apart",
+    finds="one fetch of a page by http and one by https, with and without the port",
+)
+def default_ports(p: Plan) -> None:
+    p.servers.certify(p.host)
+    p.seed()
+    plain = [f"http://{p.host}:80/a", f"http://{p.host}/a", f"http://{p.host}:080/a", f"http://{p.host}:/a"]
+    p.page("/", [*plain, f"https://{p.host}:443/b", f"https://{p.host}/b"])
+    p.page("/a")
+    p.page("/b", door="tls")
+
+
 # ----------------------------------------------------------------------------------------------------------- TLS
 
 
@@ -1398,6 +1562,43 @@ def tls_reasons(p: Plan) -> None:
         p.seed(door="tls", host=host)
         p.find("/", "TLS", door="tls", host=host, fetches=0)
         p.ask("/robots.txt", 0, door="tls", host=host)
+
+
+@probe(
+    TLS,
+    "proxies: HTTP(S) and SOCKS, a list, per host pattern",
+    crawl="proxied",
+    finds="all requests for a host through the proxy of its pattern (tinyproxy, microsocks); a dead one as PROXY",
+    spares="no request for such a host comes by another way",
+)
+def proxies(p: Plan) -> None:
+    direct, http, socks, dead = (f"{name}.{p.host}" for name in ("direct", "http", "socks", "dead"))
+    shared = [f"list-{number}.{p.host}" for number in range(8)]
+    via = {http: ["http"], socks: ["socks"], dead: ["dead"], f"list-*.{p.host}": ["http", "socks"]}
+    for match, names in via.items():
+        listed = ", ".join(f'"{p.servers.proxies[name]}"' for name in names)
+        p.rule(f"proxy = [{listed}]", host=match)
+    for host in (direct, http, socks, *shared):
+        p.seed(host=host)
+        p.page("/", ["/1"], host=host)
+        p.page("/1", host=host)
+    p.seed(host=dead)
+    p.find("/", "PROXY", host=dead, fetches=0)
+    p.ask("/robots.txt", 0, host=dead)
+
+    def check(log: Log) -> str | None:
+        ways: dict[str, set[str]] = {}
+        for hit in log:
+            way = "http" if "via" in hit.headers else "socks" if hit.client == SOCKS_SIDE else "direct"
+            ways.setdefault(hit.host, set()).add(way)
+        expected = {direct: {"direct"}, http: {"http"}, socks: {"socks"}}
+        for host, way in expected.items():
+            if ways[host] != way:
+                return f"{host} was fetched by {ways[host]}"
+        used = set().union(*(ways[host] for host in shared))
+        return None if used == {"http", "socks"} else f"the hosts of a list came by {used}"
+
+    p.check(check)
 
 
 # ----------------------------------------------------------------------------------------------- near-duplicates

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,6 +101,8 @@ class Cluster:
         self.out = folder / "crawl" if out is None else out
         self.said = folder / "said.txt"
         self.delay = delay
+        self.more: tuple[str, ...] = ()
+        """Further options of the next start."""
         self.thaws: list[float] = []
         """When frozen processes went on; the site's clock."""
         self._mark = f"{os.getpid()}-{id(self)}-{time.monotonic_ns()}"
@@ -144,7 +146,9 @@ class Cluster:
         place = (
             ["--procs", str(procs)] if command == "crawl" else ["--listen", f"tcp://127.0.0.1:{self.port}"]
         )
-        self.coordinator = self._run(ROOT / "coordinator" / "__main__.py", command, *self._crawl, *place)
+        self.coordinator = self._run(
+            ROOT / "coordinator" / "__main__.py", command, *self._crawl, *place, *self.more
+        )
         return self.coordinator
 
     def work(self, proxy: Proxy | None = None, *, procs: int = 2) -> subprocess.Popen[str]:
@@ -274,21 +278,38 @@ def _lives(pid: int) -> bool:
 # -- what must hold afterwards ------------------------------------------------------------------------------
 
 
-def results(out: Path) -> dict[str, dict[str, Any]]:
+Lines = dict[str, dict[str, Any]]
+"""Lines of `pages`, by URL."""
+
+
+def results(out: Path) -> Lines:
     """Every line of `pages`, by URL; fails where a URL has two or a line is torn."""
-    found: dict[str, dict[str, Any]] = {}
+    found = rounds(out)
+    assert len(found) <= 1, f"{len(found)} rounds"
+    return found[0] if found else {}
+
+
+def rounds(out: Path) -> list[Lines]:
+    """Every line of `pages` of each round, by URL; fails where a URL has two in a round or a line is torn."""
+    found: dict[int, Lines] = defaultdict(dict)
     for path in sorted(out.glob("pages/*.jsonl")):
         content = path.read_bytes()
         assert not content or content.endswith(b"\n"), f"{path.name} ends in a torn line"
         for line in content.splitlines():
             page = json.loads(line)
-            assert page["url"] not in found, f"{page['url']} has two lines"
-            found[page["url"]] = page
-    return found
+            lines = found[page["round"]]
+            assert page["url"] not in lines, f"{page['url']} has two lines"
+            lines[page["url"]] = page
+    assert sorted(found) == list(range(len(found))), f"rounds {sorted(found)}"
+    return [found[number] for number in range(len(found))]
 
 
-def check_records(out: Path, pages: dict[str, dict[str, Any]]) -> int:
-    """Each line's place holds the record it speaks of, alone; every file passes; none is there twice.
+_NO_PAGE: Final = ("/robots.txt", "/sitemap.xml")
+"""What has records, but no line."""
+
+
+def check_records(out: Path, *pages: Lines) -> int:
+    """Each line's place holds the record it speaks of, alone; every file passes; each line, of all rounds, has its own.
 
     Returns the number of records that were read.
     """
@@ -302,12 +323,12 @@ def check_records(out: Path, pages: dict[str, dict[str, Any]]) -> int:
                 count += 1
                 if record.rec_type in ("response", "revisit"):
                     stored.append(record.rec_headers.get_header("WARC-Target-URI"))
-    of_pages = [url for url in stored if not url.endswith("/robots.txt")]
-    assert len(of_pages) == len(set(of_pages)), "a page has two records"
-    assert set(of_pages) == {url for url, page in pages.items() if page["warc"]}
-    for url, page in pages.items():
-        if page["warc"] is None:
-            continue
+    lines = [page for of_round in pages for page in of_round.values() if page["warc"]]
+    of_pages = Counter(url for url in stored if not url.endswith(_NO_PAGE))
+    wanted = Counter(page["url"] for page in lines)
+    assert of_pages == wanted, f"records too many: {of_pages - wanted}, too few: {wanted - of_pages}"
+    for page in lines:
+        url = page["url"]
         with (out / page["warc"]["file"]).open("rb") as file:
             file.seek(page["warc"]["offset"])
             member = file.read(page["warc"]["length"])
@@ -370,20 +391,32 @@ _OUTCOMES: Final = {2: "OK", 3: "REDIRECT", 4: "CLIENT_ERROR"}
 
 
 def check(
-    out: Path, site: Site, start: Place, *, delay: float, lanes: int = 1, thaws: list[float] | None = None
+    out: Path,
+    site: Site,
+    start: Place,
+    *,
+    delay: float,
+    lanes: int = 1,
+    thaws: list[float] | None = None,
+    found: set[Place] | None = None,
 ) -> int:
-    """All promises that a crawl's files and the site's log can prove; returns how many requests it took."""
-    pages = results(out)
-    wanted = {site.url(*place) for place in site.reachable(start)}
-    assert set(pages) == wanted, f"{len(wanted - set(pages))} lost, {len(set(pages) - wanted)} invented"
+    """All promises that a crawl's files and the site's log can prove; returns how many requests it took.
+
+    `found`: what each round has to find, where that is not all that links lead to from `start`.
+    """
+    by_round = rounds(out)
+    wanted = {site.url(*place) for place in (site.reachable(start) if found is None else found)}
     answered = {site.url(hit.host, hit.target): hit.status for hit in site.log}
-    wrong = [
-        page
-        for url, page in pages.items()
-        if (page["outcome"], page["status"]) != (_OUTCOMES.get(answered[url] // 100), answered[url])
-    ]
-    assert not wrong, wrong[:3]
-    check_records(out, pages)
+    assert by_round
+    for pages in by_round:
+        assert set(pages) == wanted, f"{len(wanted - set(pages))} lost, {len(set(pages) - wanted)} invented"
+        wrong = [
+            page
+            for url, page in pages.items()
+            if (page["outcome"], page["status"]) != (_OUTCOMES.get(answered[url] // 100), answered[url])
+        ]
+        assert not wrong, wrong[:3]
+    check_records(out, *by_round)
     early = hurried(site, delay, lanes=lanes, thaws=thaws)
     assert not early, [(hit.host, hit.target, f"{by * 1000:.1f} ms early") for hit, by in early[:5]]
     return len(site.log)

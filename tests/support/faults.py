@@ -8,6 +8,7 @@ how far the crawl was; a failing test prints it.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from tests.support.cluster import Cluster, let_pass, until
@@ -32,6 +33,8 @@ class Faults:
     ) -> None:
         """`command`: how the coordinator was started, and is again."""
         self.story: list[str] = []
+        self.kinds: Counter[str] = Counter()
+        """How often each happened."""
         self._cluster = cluster
         self._rng = rng
         self._ttl = lease_ttl
@@ -78,6 +81,7 @@ class Faults:
                 return
             self.story.append(f"at {lines} lines: {fault.__name__}")
             fault()
+            self.kinds[fault.__name__] += 1
 
     @property
     def _is_over(self) -> bool:
