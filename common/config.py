@@ -477,10 +477,10 @@ class CrawlConfig:
     # -- results
     store: tuple[str, ...] = option(
         ("warc", "pages"),
-        names_of("warc", "pages", metavar="warc,pages"),
+        names_of("warc", "pages", "text", "links", metavar="warc,pages,text,links"),
         "Results",
         wire=True,
-        help="what is written to DIR",
+        help="what is written to DIR: records, lines of pages (always), each page's text, each link with its anchor",
         why="what was said by the server, and one line about it",
     )
     simhash: bool = option(

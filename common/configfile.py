@@ -67,7 +67,7 @@ def load(
             values[name] = str(Path(values[name]).expanduser().absolute())
             values["hosts"] = read_hosts(Path(values[name]), found.where(name))
         if name == "extract" and values[name] is not None:
-            values |= _extractor(values[name], found.where(name))
+            values |= read_extractor(values[name], found.where(name))
     for layer in layers:
         if layer.rules is not None:
             values["host"] = layer.rules
@@ -279,8 +279,11 @@ def _extract_tables(table: dict[str, object], path: Path) -> tuple[object, tuple
         raise UsageError(f"{path}: {error}") from None
 
 
-def _extractor(text: str, where: str) -> dict[str, Any]:
-    """What follows from --extract: the file that it names is read now, and its path is absolute from now on."""
+def read_extractor(text: str, where: str) -> dict[str, Any]:
+    """What follows from --extract: the file that it names is read now, and its path is absolute from now on.
+
+    Raises UsageError; `where` names the option in it.
+    """
     try:
         spec = parse_spec(text)
     except ValueError as error:

@@ -41,6 +41,9 @@ PIECE_BYTES = 1 << 20
 MAX_HEADER_BYTES = 8 << 20
 """A header frame is never longer; a Lease of 512 requests with the longest URLs stays below."""
 
+TEXT_LINES, LINK_LINES = ".text", ".links"
+"""Names of items that are no extractor's, which cannot begin with a point: lines of `text` and of `links`."""
+
 SessionId = NewType("SessionId", bytes)
 LeaseId = NewType("LeaseId", int)
 
@@ -320,8 +323,9 @@ class Page:
     head: Annotated[bytes, Size(1 << 18)]
     split: U32
     pieces: U32
-    items: Annotated[tuple[tuple[Word, Annotated[bytes, Size(1 << 20)]], ...], Size(10_000)]
-    """(name, JSON) of what an extractor yielded; kept with the page or not at all (rule 22)."""
+    items: Annotated[tuple[tuple[Word, Annotated[bytes, Size(1 << 20)]], ...], Size(10_016)]
+    """(name, JSON) of what an extractor yielded, 10,000 at most; kept with the page or not at all (rule 22). So are
+    TEXT_LINES and LINK_LINES; the latter's JSON may be several lines."""
     cookies: Annotated[bytes, Size(1 << 16)] | None = None
     """The host's cookies after this page, where it changed them; opaque here, comes back with the next lease."""
 
@@ -370,6 +374,8 @@ class Robots:
     ip: Word | None = None
     sitemaps: Annotated[tuple[Url, ...], Size(1000)] = ()
     """Canonical addresses of the sitemaps that it names, of those that are to be read."""
+    reason: Word | None = None
+    """Where no answer came: the stable code that says more than the verdict, `tls_expired`."""
 
 
 # ------------------------------------------------------------------------------------- shard -> worker, control

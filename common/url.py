@@ -64,7 +64,9 @@ _PATH = rf"(?:[:/{_SEGMENT[1:]}++|{_NORMAL_ESCAPE})*+"
 _QUERY = rf"\?(?:[A-Za-z0-9_~!$&()*+,;=:@|\[\]{{}}^`\\/?.-]++|{_NORMAL_ESCAPE})++"
 _PORT = "(?::(?!(?:80|443)/)(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?"
 
-_plain_absolute = re.compile(rf"https?://(?![^/:]{{254}})(?:[a-z0-9_-]++\.)*[a-z]++{_PORT}/{_PATH}(?:{_QUERY})?").fullmatch
+_plain_absolute = re.compile(
+    rf"https?://(?![^/:]{{254}})(?:[a-z0-9_-]++\.)*[a-z]++{_PORT}/{_PATH}(?:{_QUERY})?"
+).fullmatch
 _plain_rooted = re.compile(rf"/(?![/.]){_PATH}(?:{_QUERY})?").fullmatch
 _plain_relative = re.compile(
     rf"[A-Za-z0-9_~](?:{_SEGMENT}++|{_NORMAL_ESCAPE})*+(?:/{_PATH})?(?:{_QUERY})?"

@@ -156,6 +156,8 @@ class Coordinator:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     self._loop.remove_signal_handler(number)
                 await self._close(committing)
+            if self._server.disk_full:
+                self._say("the disk is still full: what it had no room for is fetched again next time")
             self._exit, self._reason = code, reason
             last = self.status()  # looks into the store, where no seed gave a page
         finally:

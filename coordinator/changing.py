@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from common.config import MASK, OPTIONS, RULE_OPTIONS, CrawlConfig, HostRule, changes, changes_refused, masked
-from common.configfile import checked, read_hosts
+from common.configfile import checked, read_extractor, read_hosts
 from common.errors import BadURL, UsageError
 from common.url import canonical, host_key
 from common.wire import pack
 
-RESTART = {"scope": "the kind of the scope cannot change while the crawl runs"}
+RESTART = {
+    "scope": "the kind of the scope cannot change while the crawl runs",
+    "extract": "the extractor cannot change while the crawl runs",
+}
 """Options that hold for a whole run, with what to tell people."""
 
 RULES_KEPT = 10_000
@@ -64,6 +67,8 @@ def with_options(config: CrawlConfig, settings: Mapping[str, object], *, running
             path = None if value is None else Path(str(value)).expanduser().absolute()
             values[name] = None if path is None else str(path)
             values["hosts"] = () if path is None else read_hosts(path, name)
+        if name == "extract":
+            values |= {"code": None} if value is None else {"code": None} | read_extractor(str(value), name)
         if not running:
             _refuse_secret(name, value)
     after = checked(replace(config, **values))

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from common.config import CrawlConfig
 from common.errors import BadURL
-from common.messages import HEAD, Form, LeaseId, Request, lease_name
+from common.messages import HEAD, Flag, Form, LeaseId, Request, lease_name
 from common.normalization import Normalizer
 from common.outcome import OUTCOMES, State
 from common.scope import Scope
 from common.url import CanonicalURL, canonical, host_key, slot
 from common.warc import warc_date
-from coordinator.frontier import key_of
+from coordinator.frontier import key_of, row_of
 from coordinator.ledger import page_line
 from coordinator.store.rows import (
     DoneRow,
@@ -88,10 +88,10 @@ def explain(
         return {**told, "tries": _told(row.tries), "links_refused": dict(row.refused)}
     host_packed = rows.get(host_row(number, name))
     host = None if host_packed is None else HostRow(*unpack(host_packed))
-    open_requests = lent(name) if lent is not None else _lent_by_rows(rows, name)
+    open_requests = lent(name) if lent is not None else _lent_by_rows(rows, name, number, seed)
     for lease, request in open_requests:
         same = request.url == url and key_of(url, request.form, seed) == key_of(url, form, seed)
-        if same and len(row.tries) == request.attempts:
+        if same and not request.flags & Flag.LINKS_ONLY:
             told = _of_open(State.LEASED, request, row, host)
             return {**told, "lease": lease_name(lease), "due_in_seconds": None, "queued_before_it": 0}
     left = due_in(name) if due_in is not None else _left(host, wall)
@@ -168,21 +168,31 @@ def _newest(
     return None
 
 
-def lent_requests(packed: bytes) -> tuple[Request, ...]:
-    """The requests of a lease's row; those that have a result since are among them."""
-    return tuple(map(as_request, LeaseRow(*unpack(packed)).requests))
+def lent_requests(packed: bytes) -> tuple[tuple[Request, ...], int]:
+    """The requests of a lease's row, those that have a result since among them; and the lease's number, for
+    `still_lent`."""
+    row = LeaseRow(*unpack(packed))
+    return tuple(map(as_request, row.requests)), row.seq
 
 
-def _lent_by_rows(rows: Reads, name: str) -> Iterator[tuple[LeaseId, Request]]:
+def _lent_by_rows(rows: Reads, name: str, number: int, seed: int) -> Iterator[tuple[LeaseId, Request]]:
     for key, packed in rows_between(rows, b"l", b"m"):
         if LeaseRow(*unpack(packed)).host == name:
-            for request in lent_requests(packed):
-                yield LeaseId(int.from_bytes(key[1:], "big")), request
+            requests, seq = lent_requests(packed)
+            for request in requests:
+                if still_lent(rows.get(row_of(number, request, seed)), request, seq):
+                    yield LeaseId(int.from_bytes(key[1:], "big")), request
 
 
-def still_lent(row: bytes | None, request: Request) -> bool:
-    """Whether a request in an open lease is lent by it: it has no outcome, and no failed try was put off since."""
-    return row is not None and not is_done(row) and len(unpack_request_row(row).tries) == request.attempts
+def still_lent(row: bytes | None, request: Request, seq: int) -> bool:
+    """Whether a request in an open lease is lent by it: it has no outcome, and was not queued again since.
+
+    `seq`: of the lease. What is put off or tried anew gets a later number.
+    """
+    if row is None or is_done(row):
+        return False
+    there = unpack_request_row(row)
+    return isinstance(there, OpenRow) and there.place.seq <= seq and len(there.tries) == request.attempts
 
 
 def _of_open(state: State, request: Request, row: OpenRow, host: HostRow | None) -> dict[str, Any]:

@@ -73,6 +73,10 @@ WARM = 5_000
 HEADS = 400_000
 """Requests in memory over all heads; about 0.5 KiB each."""
 
+LOOKS = 500
+"""Hosts taken out of a line in one step, some 50 ms: a budget that changes lets all that it held be looked at again,
+and there may be millions."""
+
 FORGET_SECONDS = 1.0
 """Between two looks for hosts that need not be in memory; each costs some milliseconds."""
 
@@ -294,8 +298,13 @@ class Frontier:
     def relink(self, host: Host, request: Request, now: float) -> None:
         """Queue a visit of an ended request for its links alone (rule 15); it is charged to no budget."""
         request = request._replace(flags=request.flags | Flag.LINKS_ONLY | CHARGED, attempts=0)
+        row = self.row_of(host, request)
+        waiting = self._rows.get(row)
+        if waiting is not None:
+            self._lift(request, HostKey(host.key), host.slot, row, waiting)
+            return
         place = self._place(request)
-        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, ())))
+        self._rows.put(row, pack_open(OpenRow(place, ())))
         self.relinks += 1
         self._enqueue(host, place, request)
         self._settle(host, now)
@@ -332,8 +341,9 @@ class Frontier:
 
     def ready(self, now: float, wall: float) -> Host | None:
         """The host that is due first and has something to lend now; it stays where it is until `settle`."""
+        looks = LOOKS
         while True:
-            self._unpark(now, wall)
+            looks -= self._unpark(now, wall, looks)
             while self._due and self._due[0][0] <= now:
                 _, version, host = self._due[0]
                 if version != host.version or host.wake is None:
@@ -348,8 +358,13 @@ class Frontier:
                 heapq.heappop(self._due)
                 self._unlist(host)
                 self._settle(host, now, wall)
-            if self._benched >= self._bench_limit or not self._in_line:
+            if not self.is_behind or looks <= 0:
                 return None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether hosts in line could take a place in memory now: `ready` has more to look at than one step may."""
+        return self._in_line and self._benched < self._bench_limit
 
     def count_ready(self, now: float, enough: int) -> int:
         """How many hosts are due, counted up to about `enough`; cost O(enough)."""
@@ -531,16 +546,13 @@ class Frontier:
         assert isinstance(done, DoneRow) and self.max_depth is not None
         if request.depth >= done.depth or not leads_on(done.outcome, request.depth, self.max_depth):
             return
+        if done.facts.reason == NEAR_DUPLICATE:
+            return  # its links were left, whatever their depth
         name = host_key(CanonicalURL(request.url))
         again = done.request._replace(
             depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
         )
         number = slot(name)
-        visit = relink_row(number, row[3:])
-        waiting = self._rows.get(visit)
-        if waiting is not None:
-            self._lift(again._replace(flags=again.flags | Flag.LINKS_ONLY), name, number, visit, waiting)
-            return
         self.relink(self._host(name, number, now, wall), again, now)
 
     def _head_size(self) -> int:
@@ -595,7 +607,7 @@ class Frontier:
         else:
             row = HostRow(*unpack(packed))
             left = min(max(0.0, row.due_wall - wall), row.set_for)
-            if row.epoch != self._epoch and row.lent:
+            if row.epoch != self._epoch and (row.lent or row.set_for > 0.0):
                 left = max(left, delay_in_force(policy.delay, row.crawl_delay, row.elapsed, row.penalty))
             host = Host.from_row(name, number, row, per_host=policy.per_host, due=now + left, now=now)
             if row.round != self.round:
@@ -605,6 +617,8 @@ class Frontier:
             if host.queued or host.waiting:
                 host.where = Where.HELD if row.held else Where.PARKED
                 host.more = True
+            else:
+                host.turn = None  # what it stood in line for was withdrawn
         self.block(host, policy.blocked)
         self.hosts[name] = host
         return host
@@ -685,10 +699,12 @@ class Frontier:
         host.more = True
         self.touch(host)
 
-    def _unpark(self, now: float, wall: float) -> None:
+    def _unpark(self, now: float, wall: float, most: int) -> int:
         """While there is room on the bench, the next hosts in line take their place: first those of a budget that
-        has changed."""
-        while self._in_line and self._benched < self._bench_limit:
+        has changed. How many were looked at."""
+        looked = 0
+        while looked < most and self.is_behind:
+            looked += 1
             first, following, released = self.held_turns
             where = Where.HELD if first < released else Where.PARKED
             if where is Where.HELD:
@@ -708,6 +724,7 @@ class Frontier:
                 host.where = Where.IDLE
                 self._settle(host, now, wall)
                 self.touch(host)
+        return looked
 
     def _host_rows(self) -> Iterator[tuple[bytes, HostRow]]:
         start, stop = _range(b"h")
@@ -745,6 +762,10 @@ CHARGED = 16
 """Bit of `Request.flags` within a shard: lent before, so charged to the budget and first in its queue."""
 
 assert CHARGED not in frozenset(Flag)
+
+
+NEAR_DUPLICATE = "near_duplicate"
+"""`reason` of a page whose links were left because it is nearly the same as an earlier one."""
 
 
 def held_back(queued: int, charged: int, lent: int, limit: int) -> int:

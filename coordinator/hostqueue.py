@@ -66,6 +66,7 @@ class Host:
         "waiting",
         "waiting_due",
         "wake",
+        "went_due",
         "where",
     )
 
@@ -82,6 +83,8 @@ class Host:
         self.free: list[tuple[float, int]] = [(now, per_host)]
         """(due, how many lanes), by due; what is missing to `per_host` is lent."""
         self.lent_lanes = 0
+        self.went_due = now
+        """When the last of the lanes that a smaller --per-host took away would have been due."""
         self.rest_until = now
         """Backoff: no lane is used before, whatever its own due."""
         self.due_at_most = now
@@ -143,16 +146,18 @@ class Host:
             total += count
         return total
 
-    def take_lanes(self, count: int) -> None:
-        """Lend `count` of the lanes that are due first."""
+    def take_lanes(self, count: int) -> float:
+        """Lend `count` of the lanes that are due first; when the last of them is due."""
         self.lent_lanes += count
+        due = float("-inf")
         while count:
             due, there = self.free[0]
             if there > count:
                 self.free[0] = (due, there - count)
-                return
+                break
             count -= there
             del self.free[0]
+        return due
 
     def return_lanes(self, count: int, due: float) -> None:
         """`count` lanes came back and may be used from `due` on."""
@@ -183,9 +188,10 @@ class Host:
         more = per_host - self.per_host
         self.per_host = per_host
         if more > 0 and (room := per_host - self.lent_lanes - self.free_lanes) > 0:
-            insort(self.free, (now, min(more, room)))
+            insort(self.free, (max(now, self.went_due), min(more, room)))
         while self.free and self.lent_lanes + self.free_lanes > per_host:
             due, count = self.free.pop(0)  # the lane that is due first goes, so that none becomes due earlier
+            self.went_due = max(self.went_due, due)
             keep = count - (self.lent_lanes + self.free_lanes + count - per_host)
             if keep > 0:
                 self.free.insert(0, (due, keep))

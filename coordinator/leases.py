@@ -36,9 +36,11 @@ class OpenLease:
         "last_end",
         "local",
         "open",
+        "owed",
         "progress_at",
         "recalled",
         "requests",
+        "seq",
         "session",
         "ttl",
         "width",
@@ -56,6 +58,7 @@ class OpenLease:
         delay: float,
         ttl: float,
         requests: tuple[Request, ...],
+        seq: int,
         now: float,
     ) -> None:
         self.id = lease
@@ -69,6 +72,8 @@ class OpenLease:
         self.delay = delay
         self.ttl = ttl
         self.requests = requests
+        self.seq = seq
+        """The last number of a queue entry when it began; what is queued again later has a greater one."""
         self.open = set(range(len(requests)))
         self.deadline = now + ttl * SLACK
         self.progress_at = now
@@ -76,6 +81,8 @@ class OpenLease:
         """Number of the page whose cookies were taken last: one that is sent again may overtake it."""
         self.recalled = False
         """Its terms have changed: its holder is to give it back."""
+        self.owed = now
+        """When the last of its lanes was due: one may be taken before, while robots.txt is not known."""
         self.last_end: float | None = None
         """When the latest fetch that a report told of had ended; None: no fetch was told of yet."""
 
@@ -110,6 +117,7 @@ class OpenLease:
             self.delay,
             self.ttl,
             tuple(self.requests),
+            self.seq,
         )
 
 

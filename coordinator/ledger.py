@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.messages import Facts, Flag, Page, Request
+from common.messages import LINK_LINES, Facts, Flag, Page, Request
 from common.outcome import OUTCOMES, Outcome, State
 from common.warc import IDENTICAL_PAYLOAD, NOT_MODIFIED, revisit_record, warc_date
 from coordinator.outputs import Chunk, Location, Outputs
@@ -175,7 +175,8 @@ class Ledger:
         location, record = None, None
         if page is not None and outcome is Outcome.NOT_MODIFIED and earlier is not None:
             page = _as_before(page, earlier)
-            location, record = self._not_modified(page, request.url, body, earlier, wall)
+            if body:  # else no records are kept
+                location, record = self._not_modified(page, request.url, body, earlier, wall)
         elif page is not None and outcome.has_record and (body or pieces):
             location, record = self._store(page, request.url, pieces, body, wall)
         facts = Facts(outcome.code) if page is None else page.facts
@@ -202,11 +203,14 @@ class Ledger:
             self._rows.put(superseded_row(*place), b"")
 
     def _keep_items(self, page: Page, wall: float) -> tuple[Location, ...]:
-        """Append what extractors made of the page, a file's together; where it stands."""
+        """Append what extractors made of the page, its text and its links, each kind together; where it stands."""
         kinds: dict[str, list[bytes]] = {}
         for name, line in page.items:
-            kinds.setdefault(self._outputs.item_stream(name), []).append(line.replace(b"\n", b" ") + b"\n")
-        return tuple(self._outputs.append(stream, (b"".join(kinds[stream]),), wall) for stream in kinds)
+            if name != LINK_LINES:  # those of a page's links come many at a time
+                line = line.replace(b"\n", b" ")
+            kinds.setdefault(name, []).append(line + b"\n")
+        append, stream = self._outputs.append, self._outputs.item_stream
+        return tuple(append(stream(name), (b"".join(lines),), wall) for name, lines in kinds.items())
 
     def _not_modified(
         self, page: Page, url: str, body: bytes, earlier: DoneRow, wall: float

@@ -16,7 +16,7 @@ from itertools import islice
 
 from common import messages as m
 from common.messages import Flag, Request, lease_id
-from common.outcome import OUTCOMES
+from common.outcome import OUTCOMES, Outcome
 from common.url import CanonicalURL, HostKey, authority, has_canonical_shape, host_key
 from coordinator import policy
 from coordinator.fleet import WorkerSession
@@ -76,6 +76,8 @@ class Lending:
         state = self._state
         if not state.may_lend:
             return None
+        if state.frontier.is_behind:
+            return 0.0
         due = state.frontier.next_due()
         if due is not None and self._giving_up:
             return due
@@ -188,7 +190,7 @@ class Lending:
         state = self._state
         if not host.lent_lanes and host.ip is not None:
             self._at_address[host.ip] += 1
-        host.take_lanes(taken)
+        owed = host.take_lanes(taken)
         self._lease_counter += 1
         lease = OpenLease(
             lease_id(state.epoch, self._lease_counter, state.index),
@@ -200,8 +202,10 @@ class Lending:
             delay=delay,
             ttl=state.config.tuning.lease_ttl,
             requests=tuple(requests),
+            seq=state.frontier.seq,
             now=now,
         )
+        lease.owed = owed
         state.leases.add(lease)
         state.rows.put(lease_row(lease.id), pack(lease.to_row()))
         state.send_after(
@@ -299,7 +303,7 @@ class Lending:
             # The delay in force by now: robots.txt, response times and refusals may have raised it meanwhile.
             delay = max(lease.delay, self.delay_of(host))
             due = now if lease.last_end is None else lease.last_end + delay
-        host.return_lanes(lease.lanes, due)
+        host.return_lanes(lease.lanes, max(due, lease.owed))
         if not host.lent_lanes:
             self._leave_address(host, now)
         if undone:
@@ -308,13 +312,13 @@ class Lending:
 
     # ------------------------------------------------------------------------------------------------- addresses
 
-    def learn_address(self, host: Host, ip: str | None) -> None:
+    def learn_address(self, host: Host, ip: str | None, now: float) -> None:
         """A host was answered for by this address."""
         if ip is None or ip == host.ip:
             return
         if host.lent_lanes:
             if host.ip is not None:
-                self._at_address[host.ip] -= 1
+                self._leave_address(host, now)
             self._at_address[ip] += 1
         host.ip = ip
 
@@ -371,6 +375,9 @@ class Lending:
         state = self._state
         for name in list(self._wanted):
             host = state.frontier.host(name, now, wall)
+            if host.doom == Outcome.OPERATOR.code:
+                del self._wanted[name]  # nothing is fetched of it
+                continue
             if not host.lanes_due(now):
                 continue
             sessions = self._wanted[name]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from common.messages import PIECE_BYTES
+from common.messages import LINK_LINES, PIECE_BYTES, TEXT_LINES
 
 ROTATE_BYTES: Final = 1 << 30
 """A file is closed before it passes this: what archives use, and what tools that map a file can take."""
@@ -29,10 +29,14 @@ ROTATE_BYTES: Final = 1 << 30
 FOLDERS: Final = ("warc", "pages", "items", "text", "links")
 """The folders of DIR that hold outputs."""
 
+KEPT_WITH_PAGES: Final = ("items/", "text/", "links/")
+"""How the names of files begin whose lines stand at the places that a request's row calls its items."""
+
 ITEM_KINDS: Final = 64
 """Kinds of items that get files of their own: each is an open file."""
 
 _ITEMS: Final = "items/items"
+_NO_ITEMS: Final = {TEXT_LINES: "text", LINK_LINES: "links"}
 _STREAM: Final = re.compile(r"warc|pages|text|links|items/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _FILE: Final = re.compile(
     r"(?P<folder>[a-z]+)/(?P<name>[^/]+)-(?P<shard>\d{2,})-(?P<serial>\d{5,})\.(?P<kind>.+)"
@@ -163,7 +167,10 @@ class Outputs:
         return Location(file.name, offset, length)
 
     def item_stream(self, name: str) -> str:
-        """The stream for a kind of items; `items/items` for one too many, or a name that no file can have."""
+        """The stream for a kind of items; `items/items` for one too many, or a name that no file can have. Lines of
+        `text` and `links` travel as items with names of their own."""
+        if name in _NO_ITEMS:
+            return _NO_ITEMS[name]
         stream = f"items/{name}"
         if stream in self._growing:
             return stream

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
@@ -259,7 +260,7 @@ def table(status: Status, width: int, height: int = 24) -> Group:
     room = max(height - used, 8)
     shown = status.workers[: min(_WORKERS_SHOWN, max(3, room // 2))]
     if shown:
-        lines.append(_worker_table(shown))
+        lines.append(_worker_table(shown, width))
         if len(status.workers) > len(shown):
             lines.append(Text(f"and {len(status.workers) - len(shown)} more (--json has all)", "dim"))
         room -= len(shown) + 2
@@ -271,6 +272,14 @@ def table(status: Status, width: int, height: int = 24) -> Group:
 
 
 _WORKERS_SHOWN = 20
+
+
+_FIGURES_WIDTH = 66
+"""Columns that the figures of a worker take beside its name."""
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
 def _header(status: Status) -> Text:
@@ -292,7 +301,7 @@ def _machine(status: Status, width: int) -> Text:
         parts.append(f"{plural(status.workers_died, 'worker')} died")
     if status.protocol_errors:
         parts.append(plural(status.protocol_errors, "broken message"))
-    row = Text("coordinator: ", "dim")
+    row = Text("coord: ", "dim")
     row.append(_row(parts, width - len(row.plain)).plain, "default")
     return row
 
@@ -306,15 +315,16 @@ def _also_seen(status: Status) -> dict[str, int]:
     }
 
 
-def _worker_table(shown: Sequence[WorkerStatus]) -> Table:
+def _worker_table(shown: Sequence[WorkerStatus], width: int) -> Table:
+    room = max(6, width - _FIGURES_WIDTH)
     workers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    workers.add_column("worker", no_wrap=True, overflow="ellipsis", max_width=24)
+    workers.add_column("worker", no_wrap=True)
     for name in ("process", "in flight", "lanes", "pages/s", "CPU", "memory", "heard"):
         workers.add_column(name, justify="right", no_wrap=True)
     for worker in shown:
         heard = "offline" if worker.offline else f"{time_text(worker.heard_seconds)} ago"
         workers.add_row(
-            Text(escaped(worker.host)),  # a plain str would be read as rich's markup
+            Text(_cut(escaped(worker.host), room)),  # a plain str would be read as rich's markup
             str(worker.pid),
             number_text(worker.in_flight),
             number_text(worker.lanes),

@@ -1,8 +1,9 @@
 """After a crash that took committed bytes: a file shorter than its commit (PROTOCOL rule 3).
 
 Only a disk that lied about an fsync, or a person, can bring this about. What a lost WARC record or a lost line said
-is known from the rows: requests whose record, or one of whose items, is gone go back to the queue and will be fetched
-again; lines of `pages` are written again from their rows. Cost: one pass over all request rows.
+is known from the rows: requests whose record is gone, or one of whose items, or whose text or links, go back to the
+queue and will be fetched again; lines of `pages` are written again from their rows. Cost: one pass over all request
+rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from common.config import CrawlConfig
 from common.log import get_logger
 from common.url import CanonicalURL, host_key, slot
 from coordinator.ledger import Counts, page_line
+from coordinator.outputs import KEPT_WITH_PAGES
 from coordinator.sink import Short, cut, fsync_folder
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
@@ -46,7 +48,7 @@ def repair(directory: Path, rows: Overlay, short: Sequence[Short], shard: int, c
     lengths = {each.file: max(0, each.size or 0) for each in short}
     records = {file: 0 for file in lengths if file.startswith("warc/")}
     lines = {file: length for file, length in lengths.items() if file.startswith("pages/")}
-    items = {file: 0 for file in lengths if file.startswith("items/")}
+    items = {file: 0 for file in lengths if file.startswith(KEPT_WITH_PAGES)}
     requeued = 0
     for key, done in _done_rows(rows):
         file, offset, length = done.line or ("", 0, 0)

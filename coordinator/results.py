@@ -17,7 +17,7 @@ from common.url import CanonicalURL, authority, has_canonical_shape, host_key, s
 from coordinator import policy
 from coordinator.admission import Admission, compare, is_sitemap
 from coordinator.fleet import WorkerSession
-from coordinator.frontier import leads_on
+from coordinator.frontier import NEAR_DUPLICATE, leads_on
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease
 from coordinator.ledger import GAVE_A_PAGE
@@ -144,6 +144,8 @@ class Results:
             )
         self._learn(host, page, decision, outcome, now)
         self._take_cookies(host, lease, page)
+        if facts.reason == ROBOTS_VERDICT and outcome is not Outcome.ROBOTS_DENIED:
+            page = self._told_why(host, request, page)
         page = self._near_duplicate(host, request, page)
         if tried:
             self.recent.page(request, outcome, page.facts, wall, again=decision.retry_in is not None)
@@ -166,7 +168,8 @@ class Results:
         limit = state.config.max_depth
         found = request.depth if limit is None else state.frontier.depth_found(host, request)
         self._end(host, request, outcome, page, body, pieces, tries, attempts, wall)
-        if limit is not None and found < request.depth and leads_on(outcome, found, limit):
+        left = page.facts.reason == NEAR_DUPLICATE
+        if limit is not None and not left and found < request.depth and leads_on(outcome, found, limit):
             state.frontier.relink(host, request._replace(depth=found), now)
 
     def _end(
@@ -218,6 +221,17 @@ class Results:
         if limit is not None and found < request.depth and leads_on(outcome, found, limit):
             state.frontier.relink(host, request._replace(depth=found), now)
 
+    def _told_why(self, host: Host, request: Request, page: m.Page) -> m.Page:
+        """A request that ends as its robots.txt did, for a reason of the host: with what is known of that reason."""
+        packed = self._state.rows.get(robots_row(host.slot, authority(CanonicalURL(request.url))))
+        row = None if packed is None else RobotsRow(*unpack(packed))
+        if row is None or row.verdict in GOOD:
+            return page
+        facts = page.facts._replace(
+            reason=row.reason or page.facts.reason, error=page.facts.error or row.error
+        )
+        return replace(page, facts=facts)
+
     def _learn(
         self, host: Host, page: m.Page, decision: policy.Decision, outcome: Outcome, now: float
     ) -> None:
@@ -238,7 +252,7 @@ class Results:
             host.failures = 0
         if facts.elapsed_ms is not None and facts.status is not None:
             host.elapsed = (*host.elapsed, facts.elapsed_ms)[-ELAPSED_KEPT:]
-        self._lending.learn_address(host, facts.ip)
+        self._lending.learn_address(host, facts.ip, now)
 
     def _take_cookies(self, host: Host, lease: OpenLease, page: m.Page) -> None:
         """The host's cookies after this page, unless a later page of the lease has told them already."""
@@ -261,9 +275,9 @@ class Results:
         left = sum(len(group.urls) for group in page.links if group.forms is None)
         return replace(
             page,
-            facts=facts._replace(reason="near_duplicate", error=f"nearly the same as {like}"[:4096]),
+            facts=facts._replace(reason=NEAR_DUPLICATE, error=f"nearly the same as {like}"[:4096]),
             links=asked_for,
-            refused=(*page.refused, ("near_duplicate", left))[:64] if left else page.refused,
+            refused=(*page.refused, (NEAR_DUPLICATE, left))[:64] if left else page.refused,
         )
 
     def _count_refused(self, rule: str, count: int) -> None:
@@ -321,6 +335,9 @@ class Results:
         if ordinal not in lease.open:
             return
         state.leases.close(lease, ordinal)
+        key = piece_key(lease.session, lease.id, ordinal)
+        if state.pieces.pop(key, None) is not None:
+            state.after.append(DropPieces(key))
         holder = state.fleet.get(lease.session)
         if holder is not None:
             holder.lent_requests -= 1
@@ -392,7 +409,7 @@ class Results:
             return "robots"  # a worker speaks of the host that it was lent, of no other
         lease.fetched(now, robots.age)
         host = state.frontier.host(lease.host, now, wall)
-        self._lending.learn_address(host, robots.ip)
+        self._lending.learn_address(host, robots.ip, now)
         key = robots_row(host.slot, robots.authority)
         packed = state.rows.get(key)
         known = None if packed is None else RobotsRow(*unpack(packed))
@@ -449,7 +466,8 @@ class Results:
         if wait is not None:
             verdict = "retry"
             host.rest_until = max(host.rest_until, now + wait)
-        return RobotsRow(version, verdict, None, wall, robots.crawl_delay, tries, lease.id)
+        row = RobotsRow(version, verdict, None, wall, robots.crawl_delay, tries, lease.id)
+        return row._replace(reason=robots.reason, error=robots.error)
 
     def _crawl_delay(self, host: Host, place: str) -> float:
         """What robots.txt of one of the host's authorities asks for; the host obeys the longest of them."""

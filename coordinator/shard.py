@@ -71,6 +71,9 @@ from coordinator.store.rows import (
 MAX_CREDIT = 65_000
 """Of one session: so many leases can be listed in one heartbeat, and a worker asks for no more."""
 
+ENDED_UNCOMPARED = frozenset({"host", "poison"})
+"""Reasons of what ended here without an answer: a recrawl counted it neither as changed nor as vanished."""
+
 FORGET_AFTER = 10
 """A session without leases that was silent for so many T is forgotten."""
 
@@ -333,11 +336,12 @@ class Shard:
             delay=row.delay,
             ttl=max(row.ttl, state.config.tuning.lease_ttl),
             requests=tuple(as_request(request) for request in row.requests),
+            seq=row.seq,
             now=now,
         )
         host = state.frontier.host(row.host, now, wall)
         for ordinal, request in enumerate(lease.requests):
-            if not still_lent(state.rows.get(state.frontier.row_of(host, request)), request):
+            if not still_lent(state.rows.get(state.frontier.row_of(host, request)), request, lease.seq):
                 lease.open.discard(ordinal)
         self._lending.reopened(host)
         host.attach_lanes(lease.lanes)
@@ -625,7 +629,7 @@ class Shard:
                 continue
             state.ledger.reopen(row)
             host = state.frontier.host_of(row.request.url, now, wall)
-            if state.round and not is_sitemap(row.request):
+            if state.round and row.facts.reason not in ENDED_UNCOMPARED and not is_sitemap(row.request):
                 earlier = self._admission.earlier(host, row.request)
                 compare(state.ledger.counts, row.outcome, row.facts.digest, earlier, by=-1)
             host.finished -= 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from dataclasses import asdict
 
 from common.log import get_logger
@@ -70,8 +69,7 @@ class Stream:
             _end(queue)
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         """While somebody listens."""

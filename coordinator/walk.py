@@ -111,10 +111,11 @@ def lent_of(rows: Reads, wanted: Callable[[str], bool]) -> int:
     seed = 0 if crawl is None else unpack(crawl)[1]
     count = 0
     for _, packed in rows_between(rows, b"l", b"m"):
-        for request in lent_requests(packed):
+        requests, seq = lent_requests(packed)
+        for request in requests:
             name = host_key(CanonicalURL(request.url))
             if wanted(name):
-                count += still_lent(rows.get(row_of(slot(name), request, seed)), request)
+                count += still_lent(rows.get(row_of(slot(name), request, seed)), request, seq)
     return count
 
 

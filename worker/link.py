@@ -15,7 +15,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from common import wire
-from common.endpoints import endpoints
+from common.endpoints import endpoints, parse
 from common.errors import ProtocolError
 from common.keys import WorkerKey
 from common.log import get_logger
@@ -37,11 +37,15 @@ TOLD_FIRST, TOLD_EVERY = 5, 1000
 """Broken messages that are logged: whoever speaks something else than ZeroMQ sends dozens a second."""
 
 FAILURES_TOLD = 3
-"""Handshakes broken off one after another before we say that the key is wrong."""
+"""Handshakes broken off one after another before we look whether it is for the key."""
+
+LOOK_SECONDS = 5.0
+"""For the first byte of whoever is there."""
 
 _BROKEN_OFF = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 """The other side hung up: a coordinator that cannot read our greeting, for we have another's key. Or a tunnel whose far
-end is not there: so without a key, or once a handshake succeeded, it means nothing."""
+end is not there: so without a key, or once a handshake succeeded, it means nothing. Before that, who is there decides:
+a coordinator begins to greet as soon as it is connected to, a tunnel without a far end has nothing to say."""
 
 _REFUSED = {zmq.Event.HANDSHAKE_FAILED_PROTOCOL, zmq.Event.HANDSHAKE_FAILED_AUTH}
 """It let us in no further: no ZeroMQ there, one of us without a key, or our key not admitted. ZeroMQ never connects
@@ -75,6 +79,7 @@ class Link:
         self._monitors: list[zmq.Socket[bytes]] = []
         self._failures: int | None = 0
         """Handshakes broken off so far; None: one succeeded, so the key is right."""
+        self._look: asyncio.Task[None] | None = None
         self._look_again: set[tuple[int, bool]] = set()
         self._gathered: dict[int, list[list[bytes]]] = {}
         """Data messages by shard that leave together."""
@@ -141,6 +146,8 @@ class Link:
 
     def close(self) -> None:
         """Close all sockets; what was sent has a second to leave."""
+        if self._look is not None:
+            self._look.cancel()
         for shard in list(self._gathered):
             self._flush(shard)
         for socket in (*self._sockets.values(), *self._monitors):
@@ -191,10 +198,28 @@ class Link:
                 self._failures = None
             elif event == _BROKEN_OFF and self._key is not None and self._failures is not None:
                 self._failures += 1
-                if self._failures == FAILURES_TOLD:
-                    self._refused(f"{self._address}: {_WRONG_KEY}")
+                if self._failures >= FAILURES_TOLD and self._look is None:
+                    self._look = self._loop.create_task(self._look_who_is_there(), name="who is there")
             elif event in _REFUSED:
                 self._refused(f"{self._address}: {_WRONG_KEY}")
+
+    async def _look_who_is_there(self) -> None:
+        host, port = parse(self._address, "--coord")
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                reader, writer = await asyncio.open_connection(host.strip("[]"), port)
+                try:
+                    greeted = bool(await reader.read(1))
+                finally:
+                    writer.transport.abort()
+        except OSError:  # a time-out too
+            greeted = False
+        self._look = None
+        if self._failures is None:
+            return  # one succeeded meanwhile
+        self._failures = 0
+        if greeted:
+            self._refused(f"{self._address}: {_WRONG_KEY}")
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

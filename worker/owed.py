@@ -181,6 +181,7 @@ class Debts:
             done.split,
             done.ip,
             sitemaps,
+            None if done.reason is None else done.reason[:255],
         )
         size = len(done.record) + len(done.text or b"")
         self._send(Owed(visit.shard, message, done.record, now + SEND_AGAIN_AFTER, visit.lease.id, size))

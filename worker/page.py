@@ -29,6 +29,7 @@ from worker.exchange import Exchange, Failure
 from worker.extracted import Extracted
 from worker.extractfollow import follow_group
 from worker.inflate import inflate
+from worker.linkgraph import FoundLink, link_items, links_of_header, resolved, text_item
 from worker.outcome import ContentType, content_type, judge, retry_after
 from worker.parse import Parsed, link_header_targets, robots_header
 from worker.probe import may_be_our_network
@@ -77,6 +78,7 @@ class PageMaker:
         self._reader = Reader(config)
         self.max_bytes = config.max_bytes
         self._stores = "warc" in config.store
+        self._stores_text, self._stores_links = "text" in config.store, "links" in config.store
         self._token = config.robots_token
 
     # ------------------------------------------------------------------------------------------ before a fetch
@@ -189,6 +191,8 @@ class PageMaker:
             head = warc.response_head(came.http_version, status, came.reason, came.raw_headers)
             if self._stores:
                 asked, answered = self._records(request.url, came, head, digest, kind)
+            if (self._stores_text or self._stores_links) and status < 400 and not is_sitemap:
+                items = (*items, *self._lines(page, came, facts))
         came.release()
         return Report(
             facts,
@@ -285,12 +289,29 @@ class PageMaker:
         """(noindex, nofollow) of the page, from its meta elements and X-Robots-Tag."""
         noindex, nofollow = parsed.noindex, parsed.nofollow
         if came.header("X-Robots-Tag") is not None:
-            values = [
-                value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"x-robots-tag"
-            ]
-            by_header = robots_header(values, self._token)
+            by_header = robots_header(_values(came, b"x-robots-tag"), self._token)
             noindex, nofollow = noindex or by_header[0], nofollow or by_header[1]
         return noindex, nofollow and self._config.obey_robots
+
+    def _lines(self, page: Read, came: Exchange, facts: Facts) -> list[tuple[str, bytes]]:
+        """A page's lines of `text` and `links`, as items."""
+        url, fetched_at = CanonicalURL(came.url), warc.warc_date(came.started_at)
+        lines: list[tuple[str, bytes]] = []
+        links: list[FoundLink] = []
+        parsed = page.parsed if 200 <= came.status < 300 else None
+        if facts.redirect_to is not None:
+            links.append(FoundLink(facts.redirect_to, "redirect", None, None))
+        elif parsed is not None:
+            if self._stores_text and parsed.reading is not None:
+                title, language = parsed.title, parsed.language
+                lines.append(text_item(url, fetched_at, title, facts.charset, language, parsed.reading))
+            if self._stores_links:
+                links = resolved(page.found, self._joiner, _base(url, parsed), codec(page.charset))
+        if self._stores_links:
+            if came.header("Link") is not None and came.status < 300:
+                links += resolved(links_of_header(_values(came, b"link")), self._joiner, url)
+            lines += link_items(url, fetched_at, links)
+        return lines
 
     def _outlinks(
         self,
@@ -306,18 +327,13 @@ class PageMaker:
             if parsed.hrefs:
                 refused["depth"] = len(parsed.hrefs)
             return (), ()
-        base = CanonicalURL(request.url)
-        if parsed.base_href is not None:
-            try:
-                base = canonical(parsed.base_href, request.url, max_length=65_536)
-            except BadURL:
-                pass
+        base = _base(request.url, parsed)
         hrefs = parsed.hrefs if not parsed.resources else [*parsed.hrefs, *parsed.resources]
         before = dict(self._joiner.refused)
         joined = self._joiner.join(base, hrefs, codec(page.charset))
         if came.header("Link") is not None:
-            values = [value.decode("latin-1") for name, value in came.raw_headers if name.lower() == b"link"]
-            of_head = self._joiner.join(CanonicalURL(request.url), link_header_targets(values))
+            targets = link_header_targets(_values(came, b"link"))
+            of_head = self._joiner.join(CanonicalURL(request.url), targets)
             joined = list(dict.fromkeys([*joined, *of_head]))
         if self._joiner.refused != before:
             for why, count in self._joiner.refused.items():
@@ -411,6 +427,21 @@ def failed_report(failure: Failure) -> Report:
         ),
         network=may_be_our_network(failure),
     )
+
+
+def _base(url: str, parsed: Parsed) -> CanonicalURL:
+    """What the hrefs of a page are relative to."""
+    if parsed.base_href is not None:
+        try:
+            return canonical(parsed.base_href, url, max_length=65_536)
+        except BadURL:
+            pass
+    return CanonicalURL(url)
+
+
+def _values(came: Exchange, name: bytes) -> list[str]:
+    """All values of a header; `name` is lower case."""
+    return [value.decode("latin-1") for each, value in came.raw_headers if each.lower() == name]
 
 
 def _rejected(came: Exchange, media_type: str | None) -> Facts:

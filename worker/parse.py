@@ -19,15 +19,15 @@ check 17, the rest 30. The scanner takes 1.3 to 1.6 times what the tree does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from worker import feed, scan
 from worker.scan import TEXT, Element, elements
-from worker.text import MAX_TEXT, text_of
+from worker.text import MAX_TEXT, anchor, readable, text_of
 
 MAX_PARSED = 4 << 20
 """Bytes of a page that are parsed; the links of a page are near its beginning, and this much takes 25 ms where it is
@@ -37,6 +37,29 @@ MAX_TITLE = 512
 """Characters; the contract's number."""
 
 Markup = Literal["html", "xhtml", "feed", "css", "text"]
+
+ANY = "*"
+"""In place of a tag's name: an element looked at for what any element may have."""
+
+FEED, ENCLOSURE = "feed", "enclosure"
+"""In place of a tag's name: what a feed leads to, and what it loads."""
+
+FOLLOWED = frozenset({"canonical", "alternate", "next", "prev", "previous"})
+"""What a `link` may be to be followed."""
+
+LOADED = frozenset(
+    {
+        "stylesheet",
+        "icon",
+        "apple-touch-icon",
+        "mask-icon",
+        "manifest",
+        "preload",
+        "prefetch",
+        "modulepreload",
+    }
+)
+"""What a `link` may be to be loaded, with `media`."""
 
 _MAX_SRCDOC = 64  # pages inside iframes of a page: each costs a tree of its own, 30 us even if empty
 _SAFE_BYTES = 16 << 10  # up to here nothing costs more than about 0.2 s and 200 MB (`<p><font a1>`, measured)
@@ -66,7 +89,13 @@ class Parsed:
     nofollow: bool
     """The page asks that none of its links be followed. They are in `hrefs` all the same: the caller obeys."""
     text: str | None = None
-    """Its text (worker/text.py), if asked for and if there is any."""
+    """Its text for comparing (worker/text.py), if asked for and if there is any."""
+    reading: str | None = None
+    """Its text for reading, likewise."""
+    language: str | None = None
+    """What it says that it is written in, as `html lang` has it; only where `reading` was asked for."""
+    elements: list[Element] = field(default_factory=list)
+    """Where links stand, those within iframes last, if asked for: a link's text is under TEXT (worker/linkgraph.py)."""
 
 
 def parseable(
@@ -107,12 +136,15 @@ def parse_html(
     follow_nofollow_links: bool = True,
     robots_token: str = "",
     text: bool = False,
+    reading: bool = False,
+    links: bool = False,
     by_tree: bool | None = None,
     nested: bool = False,
 ) -> Parsed:
     """Parse a page. `robots_token`: the product token whose own `<meta name=TOKEN>` counts beside `robots`.
 
-    `text`: also the page's text. `by_tree`: with Lexbor's tree or with the scanner; None, which is right but for tests,
+    `text`, `reading`: also the page's text, for comparing or for people. `links`: also the elements of its links with
+    their text. `by_tree`: with Lexbor's tree or with the scanner; None, which is right but for tests,
     lets `tree_is_safe` decide. `nested`: the page is an iframe's `srcdoc`; such ones in it are not opened.
     """
     if len(page) > MAX_PARSED:
@@ -120,32 +152,50 @@ def parse_html(
     if markup == "xhtml":
         page = _SELF_CLOSED.sub(rb"<\1\2></\1>", page)  # in HTML these would swallow the rest of the page
     elif markup != "html":
-        return _parse_other(page, markup, media=media, text=text)
+        return _parse_other(page, markup, media=media, text=text, reading=reading, links=links)
     words: str | None = None
+    to_read: str | None = None
+    language: str | None = None
     if tree_is_safe(page) if by_tree is None else by_tree:
         tree = LexborHTMLParser(page)
         title = _title(tree)
-        found: list[Element] = [
-            (node.tag or "", node.attributes) for node in tree.css(_MEDIA_SELECTOR if media else _SELECTOR)
-        ]
+        nodes = tree.css(_MEDIA_SELECTOR if media else _SELECTOR)
+        found: list[Element] = [(node.tag or "", node.attributes) for node in nodes]
         if media:
             found.extend(("style", {TEXT: node.text()}) for node in tree.css("style"))
-            found.extend((_ANY, node.attributes) for node in tree.css("[style],[background]"))
+            found.extend((ANY, node.attributes) for node in tree.css("[style],[background]"))
+        if links:
+            for (tag, attributes), node in zip(found, nodes, strict=False):
+                if tag == "a":
+                    attributes[TEXT] = anchor(node)
+        if reading:
+            language = _language(tree)
+        # Last: these take the tree apart.
+        if reading:
+            to_read = readable(tree)
         if text:
-            words = text_of(tree)  # last: it takes the tree apart
+            words = text_of(tree)
     else:
         found = elements(page, media=media)
         if media:
-            found.extend((_ANY, attributes) for attributes in scan.styled(page))
+            found.extend((ANY, attributes) for attributes in scan.styled(page))
         title = next((attributes[TEXT] or "" for tag, attributes in found if tag == "title"), None)
+        if links:
+            anchors = iter(scan.anchors(page))
+            for tag, attributes in found:
+                if tag == "a":
+                    attributes[TEXT] = next(anchors, None)
         if text:
             words = scan.text(page)
+        if reading:
+            language, to_read = scan.language(page), scan.readable(page)
 
     hrefs: dict[str, None] = {}  # a set that keeps the order
     resources: dict[str, None] = {}
     base_href: str | None = None
     noindex = nofollow = to_base = False
     opened = 0  # pages within this one
+    inner: list[Element] = []  # elements of those
     for tag, attributes in found:
         if tag == "a" or tag == "area":
             href = attributes.get("href") or attributes.get("xlink:href")
@@ -162,9 +212,9 @@ def parse_html(
         elif tag == "link":
             href = attributes.get("href")
             rel = _words(attributes.get("rel"))
-            if href and not _FOLLOWED.isdisjoint(rel) and "stylesheet" not in rel:
+            if href and not FOLLOWED.isdisjoint(rel) and "stylesheet" not in rel:
                 hrefs[_without_fragment(href)] = None
-            elif media and not _LOADED.isdisjoint(rel):
+            elif media and not LOADED.isdisjoint(rel):
                 for loaded in (href or "", *srcset_urls(attributes.get("imagesrcset") or "")):
                     resources[_without_fragment(loaded)] = None
         elif tag == "meta":
@@ -193,15 +243,17 @@ def parse_html(
                     srcdoc.encode("utf-8", "replace"),
                     media=media,
                     follow_nofollow_links=follow_nofollow_links,
+                    links=links,
                     nested=True,
                 )
+                inner += within.elements
                 hrefs.update(dict.fromkeys(within.hrefs))
                 resources.update(dict.fromkeys(within.resources))
         elif tag == "base":
             if base_href is None and "href" in attributes:
                 base_href = attributes["href"] or ""
         elif media:
-            for href in _loaded(tag, attributes):
+            for href in loaded_by(tag, attributes):
                 resources[_without_fragment(href)] = None
     for nothing in ("", "about:blank"):
         hrefs.pop(nothing, None)
@@ -216,20 +268,32 @@ def parse_html(
         noindex=noindex,
         nofollow=nofollow,
         text=words,
+        reading=to_read or None,
+        language=_short(language),
+        elements=found + inner if links else [],
     )
 
 
-def _parse_other(page: bytes, markup: Markup, *, media: bool, text: bool) -> Parsed:
+def _parse_other(
+    page: bytes, markup: Markup, *, media: bool, text: bool, reading: bool, links: bool
+) -> Parsed:
     """What is no page of HTML: a feed, a style sheet, plain text."""
     if markup == "feed":
         title, base_href, hrefs, resources = feed.links(page, media=media)
         hrefs = [href for href in map(_without_fragment, hrefs) if href]
         resources = [href for href in map(_without_fragment, resources) if href]
-        return Parsed(clean_title(title or ""), base_href, hrefs, resources, False, False)
+        found = (
+            [*((FEED, href) for href in hrefs), *((ENCLOSURE, href) for href in resources)] if links else []
+        )
+        elements: list[Element] = [(tag, {"href": href}) for tag, href in found]
+        return Parsed(clean_title(title or ""), base_href, hrefs, resources, False, False, elements=elements)
     whole = page.decode("utf-8", "replace")
     if markup == "css":
-        return Parsed(None, None, [], css_urls(whole), False, False)
-    return Parsed(None, None, [], [], False, False, whole[:MAX_TEXT] if text else None)
+        sheet: list[Element] = [("style", {TEXT: whole})] if links else []
+        return Parsed(None, None, [], css_urls(whole), False, False, elements=sheet)
+    whole = whole[:MAX_TEXT]
+    to_read = whole.strip() or None
+    return Parsed(None, None, [], [], False, False, whole if text else None, to_read if reading else None)
 
 
 def tree_is_safe(page: bytes) -> bool:
@@ -283,17 +347,23 @@ def link_header_targets(values: Iterable[str], *, media: bool = False) -> list[s
     They are relative to the URL of the response, whatever base its page names.
     """
     targets: dict[str, None] = {}
+    for href, rel in link_headers(values):
+        words = rel.lower().split()
+        page = not FOLLOWED.isdisjoint(words) and "stylesheet" not in words
+        if page or (media and not LOADED.isdisjoint(words)):
+            targets[_without_fragment(href)] = None
+    targets.pop("", None)
+    return list(targets)
+
+
+def link_headers(values: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(target, rel) of the links in Link headers that have a rel."""
     for value in values:
         for link in _LINK_VALUE.finditer(value[:65536]):
             for name, quoted, bare in _LINK_PARAMETER.findall(link[2]):
                 if name.lower() == "rel":
-                    rel = (quoted or bare).lower().split()
-                    page = not _FOLLOWED.isdisjoint(rel) and "stylesheet" not in rel
-                    if page or (media and not _LOADED.isdisjoint(rel)):
-                        targets[_without_fragment(link[1])] = None
+                    yield link[1], quoted or bare
                     break  # RFC 8288, 3.3: of several rel parameters the first counts
-    targets.pop("", None)
-    return list(targets)
 
 
 def robots_header(values: Iterable[str], token: str) -> tuple[bool, bool]:
@@ -359,6 +429,18 @@ def _title(tree: LexborHTMLParser) -> str | None:
     return None if node is None else node.text()
 
 
+def _language(tree: LexborHTMLParser) -> str | None:
+    root = tree.css_first("html")
+    attributes = {} if root is None else root.attributes
+    return attributes.get("lang") or attributes.get("xml:lang")
+
+
+def _short(language: str | None) -> str | None:
+    """A tag of a language is 35 characters at most (RFC 5646, 4.4.1); what is longer is none."""
+    language = (language or "").strip(_SPACE)
+    return language if language and len(language) <= 64 else None
+
+
 def _drawn(node: LexborNode) -> bool:
     """Whether a node is inside an svg. Looks no further up than drawings nest."""
     for _ in range(64):
@@ -384,11 +466,11 @@ def _directives(parts: Iterable[str]) -> tuple[bool, bool]:
     return not words.isdisjoint(("noindex", "none")), not words.isdisjoint(("nofollow", "none"))
 
 
-def _loaded(tag: str, attributes: dict[str, str | None]) -> list[str]:
+def loaded_by(tag: str, attributes: dict[str, str | None]) -> list[str]:
     """What an element loads, beside the page's links."""
     if tag == "style":
         return css_urls(attributes.get(TEXT) or "")
-    if tag == _ANY:
+    if tag == ANY:
         background = attributes.get("background")
         return [*css_urls(attributes.get("style") or ""), *([background] if background else [])]
     if tag == "input" and (attributes.get("type") or "").strip(_SPACE).lower() != "image":
@@ -408,22 +490,8 @@ _MEDIA_SELECTOR = (
     + ",audio[src],embed[src],feimage,img,image,input[src],link[imagesrcset]:not([href]),object[data]"
     ",script[src],source,track[src],use,video"
 )
-_ANY = "*"  # in place of a tag's name: an element looked at for what any element may have
 _DRAWN = frozenset({"feimage", "feImage", "image", "use"})  # of SVG
 
-_FOLLOWED = frozenset({"canonical", "alternate", "next", "prev", "previous"})
-_LOADED = frozenset(
-    {
-        "stylesheet",
-        "icon",
-        "apple-touch-icon",
-        "mask-icon",
-        "manifest",
-        "preload",
-        "prefetch",
-        "modulepreload",
-    }
-)
 _VALUED_DIRECTIVES = frozenset(
     {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview", "indexifembedded"}
 )

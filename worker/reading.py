@@ -9,7 +9,7 @@ results and mirrors cost a look-up. No I/O, no clock; nothing is raised for any 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from common.config import CrawlConfig
@@ -18,6 +18,7 @@ from worker import sitemap
 from worker.charset import decide, to_utf8
 from worker.exchange import Exchange
 from worker.inflate import inflate
+from worker.linkgraph import FoundLink, links_in
 from worker.outcome import ContentType
 from worker.parse import Parsed, parse_html, parseable
 from worker.simhash import simhash
@@ -25,6 +26,11 @@ from worker.sitemap import Sitemap
 
 KEPT: Final = 256
 """Payloads that are remembered."""
+
+KEPT_CHARACTERS: Final = 1 << 16
+"""Of text and links of a payload that is remembered: 256 long ones would be much. Others are parsed each time."""
+
+_LINK_CHARACTERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class Read:
     error: str | None = None
     simhash: int | None = None
     listed: Sitemap | None = None
+    found: list[FoundLink] = field(default_factory=list)
+    """The links as they stand on the page, for `--store links`."""
 
 
 class Reader:
@@ -50,6 +58,7 @@ class Reader:
     def __init__(self, config: CrawlConfig) -> None:
         self._config = config
         self._wants_text = config.simhash or config.near_duplicates is not None
+        self._stores_text, self._stores_links = "text" in config.store, "links" in config.store
         self._kept: OrderedDict[tuple[str, ...], Read] = OrderedDict()
 
     def page(self, came: Exchange, kind: ContentType, digest: str) -> Read:
@@ -61,9 +70,10 @@ class Reader:
             self._kept.move_to_end(key)
             return known
         inflated = inflate(came.payload, codings, self._config.max_bytes)
-        body, media, text = inflated.body, self._config.media, self._wants_text
-        markup = parseable(kind.media_type, body, media=media, text=text) if body else None
+        body, media, text, reading = inflated.body, self._config.media, self._wants_text, self._stores_text
+        markup = parseable(kind.media_type, body, media=media, text=text or reading) if body else None
         parsed, charset, hashed = None, "", None
+        found: list[FoundLink] = []
         if markup is not None:
             charset = decide(body, kind.charset)
             parsed = parse_html(
@@ -73,16 +83,27 @@ class Reader:
                 follow_nofollow_links=not self._config.skip_nofollow_links,
                 robots_token=self._config.robots_token,
                 text=text,
+                reading=reading,
+                links=self._stores_links,
             )
             if parsed.text is not None:
-                # The text itself is not kept: 256 long ones would be much.
-                hashed, parsed = simhash(parsed.text), replace(parsed, text=None)
-        page = Read(parsed, charset, len(body), inflated.truncated, inflated.error, hashed)
-        if not inflated.truncated and inflated.error is None:
+                hashed = simhash(parsed.text)
+            if parsed.text is not None or parsed.elements:
+                # What these were for is known now; to remember them would be much.
+                found = links_in(parsed.elements, media=media)
+                parsed = replace(parsed, text=None, elements=[])
+        page = Read(parsed, charset, len(body), inflated.truncated, inflated.error, hashed, found=found)
+        if not inflated.truncated and inflated.error is None and _is_small(page):
             self._kept[key] = page
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return page
+
+
+def _is_small(page: Read) -> bool:
+    """Whether a page is remembered, by what of it is kept for its lines of `text` and `links`."""
+    text = None if page.parsed is None else page.parsed.reading
+    return len(text or "") + _LINK_CHARACTERS * len(page.found) <= KEPT_CHARACTERS
 
 
 def read_sitemap(came: Exchange) -> Read:

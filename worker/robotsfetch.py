@@ -50,7 +50,9 @@ def _told(step: FetchRobots, came: Exchange | Failure | NotSent, pages: PageMake
         host = came.outcome in _OF_THE_HOST
         word = came.outcome.value if host else Outcome.ROBOTS_UNREACHABLE.value
         network = may_be_our_network(came)
-        return _event(step, word, came.ended, error=came.error, ip=came.ip, network=network)
+        return _event(
+            step, word, came.ended, error=came.error, ip=came.ip, network=network, reason=came.reason
+        )
     means = verdict(came.status, step.hops)
     target = pages.redirect_target(step.url, came) if means is Verdict.FOLLOW else None
     done = RobotsFetched(
@@ -83,6 +85,7 @@ def _event(
     sent: bool = True,
     ip: str | None = None,
     network: bool = False,
+    reason: str | None = None,
 ) -> RobotsFetched:
     """Of a fetch without a response."""
     return RobotsFetched(
@@ -101,4 +104,5 @@ def _event(
         ip,
         None,
         network,
+        reason,
     )

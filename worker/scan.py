@@ -26,13 +26,14 @@ from html import unescape
 from html.entities import html5
 from typing import Final
 
-from worker.text import LEFT_OUT, LEFT_OUT_RAW, MAX_TEXT
+from worker.text import BLOCKS, BREAK, CELLS, LEFT_OUT, LEFT_OUT_RAW, MAX_ANCHOR, MAX_TEXT, lines_of
 
 Element = tuple[str, dict[str, str | None]]
 """The name of a tag, lower case, and its attributes: None for an empty or missing value, as in Lexbor."""
 
 TEXT = "\0text"
-"""The key under which a `title` has its text, among its attributes; no attribute can have this name."""
+"""The key under which a `title` has its text, among its attributes, and a link where that is asked for; no attribute
+can have this name."""
 
 
 def elements(page: bytes, *, media: bool) -> list[Element]:
@@ -94,13 +95,68 @@ def styled(page: bytes) -> list[dict[str, str | None]]:
     return found
 
 
+def anchors(page: bytes) -> list[str]:
+    """The raw text of each `a` that `elements` finds, in their order; for a page that ends inside the tag of one, one
+    more. As worker/text.py reads a link in a tree; a link ends at the next one, wherever that stands."""
+    found: list[list[bytes]] = []
+    pieces: list[bytes] | None = None  # of the link that is open
+    inert = room = start = 0
+    for token in _ANCHOR_TAGS(page):
+        if pieces is not None and token.start() > start and room > 0 and not inert:
+            piece = page[start : min(token.start(), start + room)]
+            pieces.append(piece)
+            room -= len(piece)
+        start = token.end()
+        name = _NAME_BYTES.match(token[0], 1)
+        tag = b"" if name is None else name[0].lower()
+        if tag == b"template":
+            inert += 1
+        elif tag == b"/template":
+            inert = max(0, inert - 1)
+        elif inert:
+            pass
+        elif tag == b"a":
+            pieces, room = [], 16 * MAX_ANCHOR
+            found.append(pieces)
+        elif tag == b"/a":
+            pieces = None
+        elif pieces is not None and (tag.removeprefix(b"/") in _BREAKING or tag in _APART):
+            pieces.append(b" ")
+    if pieces is not None and room > 0 and not inert:
+        pieces.append(page[start : start + room])
+    return [unescape(b"".join(each).decode("utf-8", "replace")) for each in found]
+
+
+def language(page: bytes) -> str | None:
+    """What the `html` element says of the language, raw."""
+    for tag in _START_TAGS(page):
+        if tag[1] is not None and tag[1].lower() == b"html":
+            written = tag[0].decode("utf-8", "replace")[5:]
+            attributes = _attributes(written.removesuffix(">"))
+            if said := attributes.get("lang") or attributes.get("xml:lang"):
+                return said
+    return None
+
+
+def readable(page: bytes) -> str:
+    """The text of a page for reading, by the rules of worker/text.py; the page is in UTF-8."""
+    pieces = _shown(page, _READ_TAGS, breaks=True)
+    return lines_of(unescape(b"".join(pieces).decode("utf-8", "replace")))
+
+
 def text(page: bytes) -> str:
-    """The text of a page by the rules of worker/text.py, of at most MAX_TEXT characters; the page is in UTF-8."""
+    """The text of a page for comparing, by the rules of worker/text.py; the page is in UTF-8."""
+    whole = b" ".join(piece for piece in _shown(page, _TEXT_TAGS, breaks=False) if not piece.isspace())
+    return unescape(whole.decode("utf-8", "replace"))[:MAX_TEXT]
+
+
+def _shown(page: bytes, tags: Callable[[bytes], Iterator[re.Match[bytes]]], *, breaks: bool) -> list[bytes]:
+    """The pieces of text between tags, without those that are left out. `breaks`: with those that tags make."""
     pieces: list[bytes] = []
     size = start = 0
     hidden = dict.fromkeys(_HIDING, 0)
     depth = 0  # of all elements that hide their content
-    for tag in _TEXT_TAGS(page):
+    for tag in tags(page):
         if not depth and tag.start() > start:
             pieces.append(page[start : tag.start()])
             size += tag.start() - start
@@ -108,8 +164,16 @@ def text(page: bytes) -> str:
                 break
         start = tag.end()
         if tag[1] is None:
+            if breaks and not depth and tag[2] is not None:
+                name = tag[2].lower()
+                if name.removeprefix(b"/") in _BREAKING:
+                    pieces.append(_BREAK)
+                elif name in _APART:
+                    pieces.append(b" ")
             continue
         name = tag[1].lower()
+        if breaks and name.removeprefix(b"/") in _BREAKING:
+            pieces.append(_BREAK)
         if not name.startswith(b"/"):
             if not tag[0].endswith(b"/>") or name != b"svg":
                 hidden[name] += 1
@@ -120,8 +184,7 @@ def text(page: bytes) -> str:
     else:
         if not depth:
             pieces.append(page[start:])
-    whole = b" ".join(piece for piece in pieces if not piece.isspace())
-    return unescape(whole.decode("utf-8", "replace"))[:MAX_TEXT]
+    return pieces
 
 
 def _closed(tag: bytes) -> bool:
@@ -192,8 +255,8 @@ def _script() -> bytes:
     return tag + _REST + rb"(?:[^<]++|<(?!/" + tag + rb"|!--)|" + hidden + rb")*+"
 
 
-def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> Callable[[bytes], list[bytes]]:
-    """A function from a page to its tokens: a tag that is wanted as its text without the first `<`, else b""."""
+def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> re.Pattern[bytes]:
+    """What finds the tokens of a page: a tag that is wanted is captured without its first `<`."""
     raw = {
         name: _raw(name) for name in ("iframe", "noembed", "noframes", "style", "textarea", "title", "xmp")
     }
@@ -216,15 +279,17 @@ def _tokenizer(wanted: tuple[str, ...], wanted_raw: tuple[str, ...]) -> Callable
     ]
     some = f"(?=[/{letters}{letters.upper()}])".encode()
     interesting = some + rb"(?:(" + rb"|".join(captured) + rb")|" + rb"|".join(skipped) + rb")"
-    return re.compile(rb"<(?:" + rb"|".join([plain_end, interesting, *others]) + rb")").findall
+    return re.compile(rb"<(?:" + rb"|".join([plain_end, interesting, *others]) + rb")")
 
 
-def _text_tokenizer() -> Callable[[bytes], Iterator[re.Match[bytes]]]:
-    """A function from a page to all that is no text; the name of a tag that hides its content is captured."""
+def _text_tokenizer(*, names: bool = False) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
+    """A function from a page to all that is no text; the name of a tag that hides its content is captured, and that of
+    any other where `names` are wanted."""
+    name = rb"/?[a-zA-Z][^" + _WS + rb"/>]*+"
     tokens = [
         rb"(/?" + _any(*LEFT_OUT) + rb")" + _BOUND + _REST,
         *_WITHOUT_TEXT,
-        rb"/?[a-zA-Z][^" + _WS + rb"/>]*+" + _REST,
+        (rb"(" + name + rb")" if names else name) + _REST,
         _COMMENT,
         rb"[!?/][^>]*+(?:>|\Z)",
     ]
@@ -239,8 +304,11 @@ _MEDIA_ELEMENTS = (
     *("audio", "embed", "feimage", "image", "img", "input", "object", "source", "track", "use", "video"),
 )
 
-_TAGS = _tokenizer(_ELEMENTS, ("iframe", "title"))
-_MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), tuple(sorted(_RAW_FOUND)))
+_PAGE_TOKENS = _tokenizer(_ELEMENTS, ("iframe", "title"))
+_TAGS = _PAGE_TOKENS.findall
+"""A token that is not captured is b"" here, which costs no object."""
+_ANCHOR_TAGS = _PAGE_TOKENS.finditer
+_MEDIA_TAGS = _tokenizer((*_ELEMENTS, *_MEDIA_ELEMENTS), tuple(sorted(_RAW_FOUND))).findall
 
 _ALL_TAGS = re.compile(
     rb"<(?:"
@@ -253,16 +321,32 @@ _ALL_TAGS = re.compile(
     + _COMMENT
     + rb"|[!?/][^>]*+(?:>|\Z))"
 ).findall
+_START_TAGS = re.compile(
+    rb"<(?:"
+    + rb"|".join(_WITHOUT_TEXT)
+    + rb"|([a-zA-Z][^"
+    + _WS
+    + rb"/>]*+)"
+    + _REST
+    + rb"|"
+    + _COMMENT
+    + rb"|[!?/][^>]*+(?:>|\Z))"
+).finditer
 _TEMPLATE = re.compile(rb"/?template" + _BOUND, re.I)
 _PICTURED = re.compile(rb"url\(|background", re.I)
 
 _HIDING: Final = tuple(name.encode() for name in LEFT_OUT)
 _TEXT_TAGS = _text_tokenizer()
+_READ_TAGS = _text_tokenizer(names=True)
+_BREAKING: Final = frozenset(name.encode() for name in BLOCKS)
+_APART: Final = frozenset(name.encode() for name in CELLS)
+_BREAK: Final = BREAK.encode()
 
 _ANY_TAG = re.compile(rb"[/a-zA-Z]++" + _REST)
 
 # The same once more in str, for what was captured: it is closed and valid, so the last alternatives are not needed.
 _NAME = re.compile(r"/?[a-zA-Z]+")
+_NAME_BYTES = re.compile(rb"/?[a-zA-Z][a-zA-Z0-9]*+" + _BOUND)
 _ATTRIBUTE = re.compile(
     r"([^\t\n\f\r />][^\t\n\f\r />=]*+)"
     r"(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+(\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r >\"'][^\t\n\f\r >]*+)?+)?+"

@@ -84,6 +84,8 @@ class RobotsFetched:
     target: CanonicalURL | None = None
     network: bool = False
     """As in Report."""
+    reason: str | None = None
+    """Of a failure: a stable code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from common.warc import digest_text
 from coordinator.audit.balance import Balance
 from coordinator.audit.report import Report
 from coordinator.ledger import page_line
-from coordinator.outputs import FOLDERS, shard_of
+from coordinator.outputs import FOLDERS, KEPT_WITH_PAGES, shard_of
 from coordinator.store.rows import DoneRow
 
 _OPEN_FILES: Final = 16
@@ -28,6 +28,7 @@ _HEADER_BYTES: Final = 1 << 16
 """A WARC header holds a URL or two; a redirect's are bounded by --max-url-length."""
 
 _NO_FILE: Final = -1
+_KEPT_WITH_PAGES: Final = tuple(name.encode() for name in KEPT_WITH_PAGES)
 
 
 class Files:
@@ -42,7 +43,7 @@ class Files:
         self.lines = Balance()
         """Places of lines by the rows, against those found in the files."""
         self._items: dict[str, int] = {}
-        """Bytes of each file of items that rows speak of."""
+        """Bytes of each file of items, text and links that rows speak of."""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -140,28 +141,28 @@ class Files:
 
     def add_superseded(self, place: bytes) -> None:
         """What stands there counts no more: its request was tried anew."""
-        if not place.startswith(b"items/"):
+        if not place.startswith(_KEPT_WITH_PAGES):
             self.lines.add(place)
             return
         file, _, length = place.decode().rsplit(" ", 2)
         self._items[file] = self._items.get(file, 0) + int(length)
 
     def check_items(self) -> None:
-        """When all rows were looked at: what they speak of is all of each file of items."""
+        """When all rows were looked at: what they speak of is all of each file of items, text and links."""
         for file, end in self._ends.items():
-            if file.startswith("items/") and (said := self._items.get(file, 0)) != end:
+            if file.startswith(KEPT_WITH_PAGES) and (said := self._items.get(file, 0)) != end:
                 self._report.fault("items", f"{file}: {end:,} bytes are committed, rows speak of {said:,}")
 
     def _wrong_items(self, file: str, offset: int, length: int) -> str | None:
         where = f"{file} at {offset}"
         if offset + length > self._ends.get(file, 0):
-            return f"its items at {where} end after what is committed of that file, {self._ends.get(file, 0)}"
+            return f"its lines at {where} end after what is committed of that file, {self._ends.get(file, 0)}"
         edges = (
             self._read(file, max(0, offset - 1), 1 + (offset > 0)),
             self._read(file, offset + length - 1, 1),
         )
         if not edges[0].endswith(b"{") or (offset and edges[0][:1] != b"\n") or edges[1] != b"\n":
-            return f"no lines of items begin and end at {where}, {length} bytes"
+            return f"no lines begin and end at {where}, {length} bytes"
         return None
 
     def _wrong_record(self, row: DoneRow, place: tuple[str, int, int]) -> str | None:

@@ -236,13 +236,14 @@ class _Shard:
     def _check_leases(self) -> None:
         for key, packed in rows_between(self._rows, b"l", b"m"):
             name = lease_name(LeaseId(int.from_bytes(key[1:], "big")))
-            for request in _read(self._report, "queues", key, lent_requests, packed) or ():
+            requests, seq = _read(self._report, "queues", key, lent_requests, packed) or ((), 0)
+            for request in requests:
                 self._report.looked_at["queues"] += 1
                 row_key = self._row_key(request)
                 known = self._rows.get(row_key)
                 if known is None and not request.flags & Flag.LINKS_ONLY:
                     self._report.fault("queues", f"{request.url} is lent by {name}, and was never admitted")
-                elif still_lent(known, request):
+                elif still_lent(known, request, seq):
                     self._report.leased += not request.flags & Flag.LINKS_ONLY
                     self._open.remove(row_key)
 
@@ -281,8 +282,9 @@ class _Shard:
                 yield key, 1
         for _, packed in rows_between(self._rows, b"l", b"m"):
             try:
-                keys = [(self._row_key(each), each) for each in lent_requests(packed)]
-                lent = [key for key, each in keys if still_lent(self._rows.get(key), each)]
+                requests, seq = lent_requests(packed)
+                keys = [(self._row_key(each), each) for each in requests]
+                lent = [key for key, each in keys if still_lent(self._rows.get(key), each, seq)]
             except _UNREADABLE:
                 continue
             for key in lent:

@@ -17,7 +17,7 @@ CHECKS: Final = {
     "queues": "every open request is in exactly one of queue, wait and lease",
     "hosts": "the rows of the hosts count what they have",
     "pages": "every request that ended has its one line, which says the same",
-    "items": "every place in `items` holds whole lines, and there are no others",
+    "items": "every place in `items`, `text` and `links` holds whole lines, and there are no others",
     "records": "every place in WARC holds the record of its URL",
     "outputs": "every output file is there up to its committed end",
     "digests": "every record is whole, and its digests are right (--deep)",

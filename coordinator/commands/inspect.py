@@ -89,12 +89,12 @@ def why(target: str, url: str, as_json: bool) -> int:
 
 @click.command(cls=Command)
 @_target
-@click.argument("stream", metavar="[pages|items/NAME]", default="pages")
+@click.argument("stream", metavar="[pages|items/NAME|text|links]", default="pages")
 @click.option(
     "--follow", "-f", is_flag=True, help="go on with what is committed from now on, until the crawl ends"
 )
 def tail(target: str, stream: str, follow: bool) -> int:
-    """Print the lines of pages (or of items) that are committed: none is ever taken back, whatever happens.
+    """Print the lines of pages (or items, text, links) that are committed: none is ever taken back, whatever happens.
 
     \b
       coord tail crawl1 | tail -n 3
@@ -102,8 +102,8 @@ def tail(target: str, stream: str, follow: bool) -> int:
     """
     directory = _folder(target, "tail")
     name = stream.removeprefix("items/")
-    if stream != "pages" and (name == stream or not name or "/" in name):
-        raise UsageError(f"no stream is called {stream!r}: pages, or items/NAME")
+    if stream not in ("pages", "text", "links") and (name == stream or not name or "/" in name):
+        raise UsageError(f"no stream is called {stream!r}: pages, items/NAME, text or links")
     folders = shards(directory.path)
     printed: dict[str, int] = {}
     with ExitStack() as open_stores:

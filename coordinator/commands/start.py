@@ -61,6 +61,11 @@ def _places(function: F) -> F:
             default=None,
             help="visit again what is known, in a new round; with an AGE such as 7d only what is older than that",
         ),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="say what would be crawled, how fast and with which options; fetch and write nothing",
+        ),
         click.argument("seeds", nargs=-1, metavar="[SEED]...", type=Value("seed", path=True)),
     ):
         function = decorator(function)
@@ -79,6 +84,7 @@ def crawl(
     procs: str | None,
     http: str | None,
     recrawl: str | None,
+    dry_run: bool,
     **options: Any,
 ) -> int:
     """Crawl on this machine: a coordinator and N worker processes. It ends by itself.
@@ -94,6 +100,7 @@ def crawl(
       coord crawl http://127.0.0.1:8000/ --allow-private --delay 0 --per-host 8 --out mine
       coord crawl --out crawl1                           go on with what is there
       coord crawl --out crawl1 --recrawl=7d              visit again what is older than a week
+      coord crawl urls.txt --out crawl1 --dry-run        what it would do
 
     Ctrl-C ends it cleanly, a second one at once; the same command goes on.
     """
@@ -106,6 +113,7 @@ def crawl(
         procs=process_count(procs),
         http=http,
         recrawl=recrawl,
+        dry_run=dry_run,
     )
 
 
@@ -133,6 +141,7 @@ def start(
     http: str,
     stay: bool,
     recrawl: str | None,
+    dry_run: bool,
     **options: Any,
 ) -> int:
     """Coordinate workers on any number of machines; prints the command to run there.
@@ -158,6 +167,7 @@ def start(
         http=http,
         stay=stay,
         recrawl=recrawl,
+        dry_run=dry_run,
     )
 
 
@@ -174,6 +184,7 @@ def _begin(
     http: str | None = None,
     stay: bool = False,
     recrawl: str | None = None,
+    dry_run: bool = False,
 ) -> int:
     if out is None:
         raise UsageError("where to? give --out DIR, a folder for the results, such as --out crawl1")
@@ -188,6 +199,8 @@ def _begin(
         parse_address(http, "--http")
     if not seeds and procs is not None and not (path / "FORMAT").exists():
         raise UsageError(f"nothing to crawl: give a SEED, such as {command} https://example.org/ --out {out}")
+    if dry_run:
+        return _tell(path, seeds, config, again=again is not None)
     inputs.read(seeds, max_length=config.max_url_length)  # looks at each argument, reads none of them yet
     if procs is not None:
         extractors.check(config)
@@ -209,6 +222,18 @@ def _begin(
             command=command,
         )
         return _coordinate(settings)
+
+
+def _tell(path: Path, seeds: tuple[str, ...], config: CrawlConfig, *, again: bool) -> int:
+    from coordinator import dryrun
+
+    lines, code = dryrun.tell(path, seeds, config, again=again)
+    for line in lines:
+        click.echo(log.escaped(line))
+    if not config.quiet:
+        for warning in config.warnings():
+            say("coord", warning)
+    return code
 
 
 def _recrawl(age: str | None) -> Recrawl | None:

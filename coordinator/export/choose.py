@@ -57,7 +57,7 @@ class Choice:
                 )
         if kind != "pages" and (names or round is not None):
             raise UsageError(f"--{'outcome' if names else 'round'} is for pages; {kind} has none")
-        if kind in ("seeds", "links") and (since or until):
+        if kind == "seeds" and (since or until):
             raise UsageError(
                 f"--{'since' if since else 'until'} is for what was fetched; {kind} has no times"
             )

@@ -102,7 +102,7 @@ def open_source(directory: Path, stores: Sequence[Reads], kind: str) -> Source:
         return Source(directory, kind, files, _superseded(stores, files))
     if not files:
         raise UsageError(f"{directory} holds no {kind}: {_why_none(stores, kind)}")
-    return Source(directory, kind, files, _superseded_items(stores, files) if name != kind else None)
+    return Source(directory, kind, files, _superseded_items(stores, files))
 
 
 def committed(store: Reads, kind: str) -> Iterator[tuple[str, int]]:
@@ -185,8 +185,8 @@ class _Places:
 
 
 class _Ranges:
-    """Parts of files that count no more: of items, whose lines may be short. 100 bytes each; a page that had items is
-    seldom tried anew."""
+    """Parts of files that count no more: of items, text, links, whose lines may be short. 100 bytes each; a page that
+    had any is seldom tried anew."""
 
     def __init__(self) -> None:
         self._ends: dict[int, dict[int, int]] = {}
@@ -210,7 +210,7 @@ class _Ranges:
 
 
 def _superseded_items(stores: Sequence[Reads], files: Sequence[tuple[str, int]]) -> _Ranges | None:
-    """The items that count no more; None: there are none."""
+    """The items, or lines of text or links, that count no more; None: there are none."""
     ranges = None
     for number, (file, _) in enumerate(files):
         start = f"y{file} ".encode()

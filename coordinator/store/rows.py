@@ -154,6 +154,9 @@ class RobotsRow(NamedTuple):
     lease: int
     again_wall: float = 0.0
     """While the server fails, a copy that is too old serves until then (RFC 9309, 2.4)."""
+    reason: str | None = None
+    """Of a failure: what its requests are told beside the verdict; a stable code, and prose."""
+    error: str | None = None
 
 
 class LeaseRow(NamedTuple):
@@ -167,6 +170,8 @@ class LeaseRow(NamedTuple):
     delay: float
     ttl: float
     requests: tuple[tuple[Any, ...], ...]
+    seq: int = 1 << 63
+    """The last number of a queue entry by then: a request whose row has a later one was queued again since."""
 
 
 class DigestRow(NamedTuple):

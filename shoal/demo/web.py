@@ -4,7 +4,7 @@ A dozen hosts under demo.test, some friendly, some not: redirects within and acr
 404s, slow pages, a binary file, pages that are not in UTF-8, duplicates, a robots.txt that forbids a part,
 a `base href`. Everything follows from the lists below: two runs serve the same bytes, but for the port in
 links across hosts. Each page states its outlinks when it is made, so `expected()` knows what is to be found
-without reading any HTML.
+without reading any HTML. The page sets of the examples (sets.py) are served besides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from html import escape
 from typing import Final
 
 from shoal.demo.server import Answer, Request, html, redirect
+from shoal.demo.sets import sets
 
 START: Final = ("www.demo.test", "/")
 
@@ -85,11 +86,13 @@ class Web:
         self._slow("slow.demo.test")
         self._old("old.demo.test")
         self._broken("broken.demo.test")
+        self._sets = dict(sets())
+        """To which nothing leads, so they are none of `pages`."""
         self._home()
 
     def hosts(self) -> list[str]:
         """All names, for a hosts file."""
-        return sorted({host for host, _ in self.pages})
+        return sorted({host for host, _ in (*self.pages, *self._sets)})
 
     def url(self, place: Place) -> str:
         """The absolute URL of a place."""
@@ -100,6 +103,8 @@ class Web:
         page = self.pages.get((request.host, request.target))
         if page is not None:
             return page.answer
+        if (request.host, request.target) in self._sets:
+            return self._sets[request.host, request.target]
         return html("<!doctype html><title>Not found</title><p>There is no such page.", status=404)
 
     def expected(self) -> dict[str, str]:
@@ -119,7 +124,7 @@ class Web:
     # -- the hosts ----------------------------------------------------------------------------------------
 
     def _home(self) -> None:
-        fronts = [(host, "/") for host in self.hosts()]
+        fronts = [(host, "/") for host in sorted({host for host, _ in self.pages})]
         self._page(*START, "The demo web", "A small web to try a crawler on.", fronts)
         self._robots(START[0])
 

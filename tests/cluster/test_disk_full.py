@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, audited, check, coord, let_pass, results, until
+from tests.support.figures import figure
 from tests.support.site import Answer, Place, Site
 from tests.support.smalldisk import MountedDisk, mounted_disk
 
@@ -114,6 +115,7 @@ def test_a_crawl_that_finds_no_room_waits_says_so_and_goes_on_by_itself(
         assert "disk.enough" in (cluster.out / "logs" / "coord.log").read_text(), "the log goes on, too"
         check(cluster.out, site, start, delay=DELAY)
         audited(cluster.out)
+        figure("disk", by_the_crawl=1)
 
 
 def test_min_free_stops_a_crawl_before_the_disk_is_full(
@@ -134,6 +136,7 @@ def test_min_free_stops_a_crawl_before_the_disk_is_full(
         cluster.finish()
         check(cluster.out, site, start, delay=DELAY)
         audited(out)
+        figure("disk", down_to_min_free=1)
 
 
 def test_a_store_that_finds_no_room_answers_and_takes_all_of_it_later(
@@ -176,6 +179,7 @@ def test_a_store_that_finds_no_room_answers_and_takes_all_of_it_later(
         told_of = [json.loads(line)["url"] for path in out.glob("seeds/*") for line in path.open()]
         assert sorted(told_of) == sorted([site.url(*begin), *listed]), "each line once, none torn"
         audited(out)
+        figure("disk", by_the_store=1)
 
 
 def test_a_start_on_a_full_disk_is_one_line_and_the_same_command_works_later(
@@ -195,3 +199,4 @@ def test_a_start_on_a_full_disk_is_one_line_and_the_same_command_works_later(
     assert coord(*command).returncode == 0
     assert set(results(disk.folder / "c")) == {site.url(*begin)}
     audited(disk.folder / "c")
+    figure("disk", before_a_start=1)

@@ -1,4 +1,4 @@
-"""The probes (tests/probes), crawled as a user would: nothing missing, nothing extra, nobody hurried, on 1 and 3 processes.
+"""The probes (tests/probes), crawled as a user would: nothing missing, nothing extra, nobody hurried.
 
 docs/probes.md says what each of them is; this file only runs them. Crawls with other options run side by side.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.crawling import can_be_apart, wrong, wrong_apart
+from tests.probes.crawling import can_be_apart, wrong, wrong_again, wrong_apart, wrong_later
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +47,13 @@ def test_hosts_behind_proxies(tmp_path: Path) -> None:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
     right(wrong_apart("proxied", tmp_path))
+
+
+def test_a_recrawl_asks_only_for_what_changed(tmp_path: Path) -> None:
+    right(wrong_again(tmp_path))
+
+
+def test_hosts_without_a_robots_txt_for_now_wait_and_a_day_later_it_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    right(wrong_later(tmp_path))

@@ -98,10 +98,11 @@ async def test_a_worker_with_a_key_does_not_talk_to_a_coordinator_without() -> N
                 assert "wrong key" in await refused.get()
 
 
-async def test_a_tunnel_whose_far_end_is_not_there_is_no_wrong_key() -> None:
+@pytest.mark.parametrize("key", [None, new_keys()[1]], ids=["without a key", "with one"])
+async def test_a_tunnel_whose_far_end_is_not_there_is_no_wrong_key(key: WorkerKey | None) -> None:
     """`ssh -L` and forwarders like it accept, find nobody, and hang up."""
     async with hanging_up() as (address, signs):
-        with connected(address, None) as refused:
+        with connected(address, key) as refused:
             async with asyncio.timeout(20):
                 for _ in range(12):
                     await signs.get()

@@ -32,6 +32,7 @@ from coordinator.opening import committed_ends, open_shard
 from coordinator.steps import DropPieces, KeepPiece, Received, Seeds, Send, Steered, Tick
 from coordinator.store.rows import DoneRow, is_done, unpack_request_row
 from tests.support.cluster import check_records, results
+from tests.support.figures import figure
 
 HOSTS = ("a.test", "b.test")
 PAGES = 24
@@ -307,6 +308,7 @@ def goes_on(directory: Path, rotate_bytes: int = 1 << 30) -> None:
         check_end(directory, again)
     finally:
         again.end()
+    figure("torn", positions=1)
 
 
 def positions(start: int, end: int, *, sample: int) -> list[int]:
@@ -408,6 +410,7 @@ def test_the_stores_log_cut_anywhere_at_all_leaves_a_crawl_that_can_be_seeded_ag
         life.crawl(10 * PAGES)
         check_end(copy, life)
         life.end()
+        figure("torn", positions=1)
 
 
 def test_a_repair_that_is_killed_is_repeated(half_done: Path, tmp_path: Path) -> None:

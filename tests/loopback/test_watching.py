@@ -300,6 +300,26 @@ async def test_text_of_the_web_is_safe_to_show(tmp_path: Path) -> None:
         assert "owned" in told
 
 
+async def test_one_long_queue_decides_how_long_it_takes(tmp_path: Path) -> None:
+    """Ten quick hosts say 'three seconds left', while one host has a hundred pages at ten seconds each."""
+    async with Watched(tmp_path, replace(FREE, no_follow=True, delay=10.0)) as crawl:
+        crawl.join()
+        quick = [f"https://h{number}.test/" for number in range(20)]
+        crawl.seed(*quick, *(f"{A}{number}" for number in range(100)))
+        crawl.look(after=0)
+        for url in quick:
+            crawl.page(url)
+        status = crawl.look(after=2)
+        assert status.rate == pytest.approx(10)
+        [longest] = status.long_queues
+        assert (longest.host, longest.delay_seconds) == ("a.test", 10.0)
+        assert longest.queued >= 90
+        assert status.eta_seconds == pytest.approx(longest.queued * 10)
+        cause = crawl.causes()["longest_queue"]
+        assert cause.examples == ("a.test",)
+        assert cause.until_seconds == longest.alone_seconds
+
+
 async def test_a_look_costs_the_same_with_twenty_thousand_hosts(tmp_path: Path) -> None:
     """Counted in hosts, not in seconds: a step looks at a part, and all are seen after so many steps."""
     async with Watched(tmp_path) as crawl:

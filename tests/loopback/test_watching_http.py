@@ -204,6 +204,7 @@ async def test_another_page_in_a_browser_reads_neither_stream_nor_metrics(served
             assert (await served.get(path, Origin=f"http://{served.address}"))[0] == 200
 
 
+@pytest.mark.timeout(240)  # four commands, each a Python that starts
 def test_of_a_real_crawl_all_ways_to_look_agree(tmp_path: Path) -> None:
     """One site is quick, one fails, one has a robots.txt that cannot be read: at the end only that is waited for."""
     with Site() as site:
@@ -235,7 +236,7 @@ def test_of_a_real_crawl_all_ways_to_look_agree(tmp_path: Path) -> None:
             assert told["limits"].startswith(
                 "robots.txt of 1 host could not be read, late.test is asked for again in "
             )
-            assert 0 < told["waiting"][0]["until_seconds"] <= 60
+            assert 0 < told["waiting"][0]["until_seconds"] <= 300
             assert told["outcomes"] == {"OK": 3, "SERVER_ERROR": 1}
             assert {error["outcome"] for error in told["recent_errors"]} == {
                 "SERVER_ERROR",

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,11 +24,17 @@ from typing import Final
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.probes.manifest import CONTACT, DELAY, Crawl
+from common.url import authority, canonical, host_key, slot
+from coordinator.store import rocks
+from coordinator.store.rows import RobotsRow, pack, robots_row, unpack
+from coordinator.store.snapshot import shards
+from tests.probes.manifest import CONTACT, DELAY, Crawl, read_lines
+from tests.probes.registry import HERE, HERE_TOO, HERE_V6, SOCKS_SIDE
 from tests.probes.server import Servers
-from tests.probes.web import CRAWLS, HERE, HERE_TOO, HERE_V6, PROBES, SOCKS_SIDE
+from tests.probes.web import CRAWLS, PROBES
+from tests.support.cluster import until
 from tests.support.proxies import free_port, microsocks, tinyproxy
-from tests.support.terminal import Terminal
+from tests.support.terminal import Running, Terminal
 
 INSIDE: Final = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
 ROOT: Final = Path(__file__).parents[2]
@@ -67,13 +74,97 @@ def wrong(
         crawl, variables = prepared(name, folder, servers)
         if NameServer.running is not None:
             NameServer.running.know(crawl)
-        given = [*crawl.seeds, *options(procs), *network, *CRAWLS[name].options]
-        ended = terminal.begin("coord", "crawl", *given, variables=variables).end(150)
+        given = [*crawl.seeds, *options(procs), *network, *CRAWLS[name].words]
+        ended = terminal.begin("coord", "crawl", *given, variables=variables).end(100)
         if ended.code != 0:
             return [f"{name}: exit code {ended.code}: {ended.said[-2000:]}"]
         status = terminal.coord("status", "c", "--json")
         said = crawl.judge(folder / "c", guarded=json.loads(status.out)["guarded"])
         return [f"{name} on {procs}: {line}" for line in said]
+
+
+def wrong_again(folder: Path) -> list[str]:
+    """The crawl `again`, and its recrawl."""
+    with Servers() as servers, Terminal(folder) as terminal:
+        crawl, variables = prepared("again", folder, servers)
+        given = [*options(1), *LOOPBACK, *CRAWLS["again"].words]
+        first = terminal.begin("coord", "crawl", *crawl.seeds, *given, variables=variables).end(90)
+        said = crawl.judge(folder / "c")
+        since = len(read_lines(folder / "c")), len(servers.log)
+        second = terminal.begin("coord", "crawl", "--recrawl", *given, variables=variables).end(90)
+        if (first.code, second.code) != (0, 0):
+            return [f"again: {first.said}\n{second.said}"]
+        said += crawl.judge(folder / "c", part=1, since=since)
+        told = json.loads(terminal.coord("status", "c", "--json").out)["again"]
+        expected: Counter[str] = sum((plan.then.again for plan in crawl.plans if plan.then), Counter())
+        if told != dict(expected):
+            said.append(f"status: {told}, expected {dict(expected)}")
+        return [f"again: {line}" for line in said]
+
+
+def wrong_later(folder: Path) -> list[str]:
+    """The crawl `later`, stopped; a day passes for what it knows of robots.txt; it goes on, and is stopped again."""
+    with Servers() as servers, Terminal(folder) as terminal:
+        crawl, variables = prepared("later", folder, servers)
+        given = [*options(1), *LOOPBACK, *CRAWLS["later"].words]
+        running = terminal.begin("coord", "crawl", *crawl.seeds, *given, variables=variables)
+        said = _stopped(crawl, 0, running, terminal, (0, 0))
+        if said:
+            return said
+        since = len(read_lines(folder / "c")), len(servers.log)
+        _age_robots(crawl, folder / "c", 25 * 3600.0)
+        seeds = [seed for plan in crawl.plans if plan.then for seed in plan.then.seeds]
+        running = terminal.begin("coord", "crawl", *seeds, *given, variables=variables)
+        return _stopped(crawl, 1, running, terminal, since)
+
+
+def _stopped(
+    crawl: Crawl, part: int, running: Running, terminal: Terminal, since: tuple[int, int]
+) -> list[str]:
+    """Wait until all lines are there that are expected and all requests were made, stop, and judge."""
+    plans = [plan.then for plan in crawl.plans if plan.then] if part else crawl.plans
+    lines = sum(len(plan.lines) for plan in plans)
+    robots = sum(least for plan in plans for least, _ in plan.asked.values())
+    out = terminal.folder / "c"
+
+    def is_done() -> bool:
+        asked = [hit for hit in crawl.servers.log[since[1] :] if hit.target == "/robots.txt"]
+        told = sum(path.read_bytes().count(b"\n") for path in out.glob("pages/*.jsonl"))
+        return not running.is_running() or (told - since[0] >= lines and len(asked) >= robots)
+
+    until(is_done, "all is found that is not to wait", 60)
+    said = []
+    queued = sorted(url for plan in crawl.plans for url in plan.queued)
+    until(lambda: _state(terminal, queued[0]) == "QUEUED", f"{queued[0]} waits", 30)
+    stopped = terminal.coord("stop", "c")
+    ended = running.end(60)
+    if (stopped.code, ended.code) != (0, 3):
+        said.append(f"exit codes {stopped.code} and {ended.code}: {stopped.said}{ended.said}")
+    still = json.loads(terminal.coord("status", "c", "--json").out)["queued"]
+    if still != len(queued):
+        said.append(f"{still} are queued, expected {len(queued)}")
+    return [f"later: {line}" for line in said + crawl.judge(out, part=part, since=since)]
+
+
+def _state(terminal: Terminal, url: str) -> object:
+    told = terminal.coord("why", "c", url, "--json")
+    return json.loads(told.out)["state"] if told.code == 0 else told.said
+
+
+def _age_robots(crawl: Crawl, out: Path, seconds: float) -> None:
+    """What the crawl knows of robots.txt was fetched so much earlier."""
+    store = rocks.open(shards(out)[0])
+    changes: dict[bytes, bytes | None] = {}
+    for plan in crawl.plans:
+        for url in plan.lines:
+            place = authority(canonical(url))
+            key = robots_row(slot(host_key(canonical(url))), place)
+            packed = store.get(key)
+            if packed is not None:
+                row = RobotsRow(*unpack(packed))
+                changes[key] = pack(row._replace(fetched_wall=row.fetched_wall - seconds))
+    store.write(changes)
+    store.close()
 
 
 # ------------------------------------------------------------------------------------------- a network of its own
@@ -119,9 +210,7 @@ class NameServer:
 
     def know(self, crawl: Crawl) -> None:
         """Begin to answer for the hosts of this crawl."""
-        self._table = {
-            host: plan.addresses.get(host, (HERE,)) for plan in crawl.plans for host in plan.hosts
-        }
+        self._table = {host: plan.addresses.get(host, (HERE,)) for plan in crawl.plans for host in plan.hosts}
 
     def _serve(self) -> None:
         while True:
@@ -144,7 +233,8 @@ def _record(kind: int, address: str) -> bytes:
     return b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 300, len(packed)) + packed
 
 
-async def _inside(name: str, folder: Path) -> list[str]:
+def _furnish(folder: Path) -> None:
+    """Addresses, a way to everywhere that leads nowhere, and the name server of this machine."""
     for line in (
         "link set lo up",
         *(f"address add {address}/32 dev lo" for address in (HERE, HERE_TOO, SOCKS_SIDE)),
@@ -156,9 +246,14 @@ async def _inside(name: str, folder: Path) -> list[str]:
     resolv = folder / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\n")
     subprocess.run(["mount", "--bind", str(resolv), "/etc/resolv.conf"], check=True)
+
+
+async def _inside(name: str, folder: Path) -> list[str]:
     also = [HERE_TOO, HERE_V6, "127.0.0.1"]
     async with AsyncExitStack() as stack:
-        servers = stack.enter_context(Servers(address=HERE, also=also, ports={"web": 80, "alt": 8080, "tls": 443}))
+        servers = stack.enter_context(
+            Servers(address=HERE, also=also, ports={"web": 80, "alt": 8080, "tls": 443})
+        )
         NameServer(servers)
         if name == "proxied":
             servers.proxies = {
@@ -170,4 +265,5 @@ async def _inside(name: str, folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    _furnish(Path(sys.argv[2]))
     sys.stdout.write(json.dumps(asyncio.run(_inside(sys.argv[1], Path(sys.argv[2])))))

@@ -91,6 +91,18 @@ class Plan:
         """What the name server says of its hosts, where it is not the usual address; none: there is no such name."""
         self.guarded: Counter[str] = Counter()
         """What traps must have been counted, by rule."""
+        self.queued: set[str] = set()
+        """What must still be queued when a crawl is stopped."""
+        self.again: Counter[str] = Counter()
+        """What a recrawl must have counted."""
+        self.then: Plan | None = None
+        """What is expected of the next part of the crawl: of round 1, or after it was stopped."""
+
+    def next(self) -> Plan:
+        """The plan for the next part; its hosts and paces are the same."""
+        self.then = Plan(self.name, self.servers)
+        self.then.hosts, self.then.paces = self.hosts, self.paces
+        return self.then
 
     # -- what stands where --------------------------------------------------------------------------------
 
@@ -120,7 +132,7 @@ class Plan:
         host: str | None = None,
         door: Door = "web",
         spared: bool = False,
-        **facts: object,
+        **facts: Any,
     ) -> None:
         """An HTML page that must be found, once, and be OK; or one that must not be touched."""
         anchors = "".join(f'<a href="{escape(link)}">x</a>\n' for link in links)
@@ -233,25 +245,31 @@ class Crawl:
     # -- the judge ----------------------------------------------------------------------------------------
 
     def judge(
-        self, out: Path, *, guarded: Mapping[str, int] | None = None, since: int = 0, round_: int = 0
+        self,
+        out: Path,
+        *,
+        guarded: Mapping[str, int] | None = None,
+        part: int = 0,
+        since: tuple[int, int] = (0, 0),
     ) -> list[str]:
-        """All that is wrong, a line each, with the probe's name. `guarded`: of `coord status --json`."""
-        lines = [line for line in read_lines(out) if line["round"] == round_]
-        log = self.servers.log[since:]
-        wrong: list[str] = []
-        owners = {host: plan for plan in self.plans for host in plan.hosts}
-        for line in lines:
-            if urlsplit(line["url"]).hostname not in owners:
-                wrong.append(f"nobody's: a line for {line['url']}")
-        for hit in log:
-            if hit.host not in owners:
-                wrong.append(f"nobody's: a request for {self.servers.url(hit.place)}")
-        for plan in self.plans:
+        """All that is wrong, a line each, with the probe's name.
+
+        `guarded`: of `coord status --json`. `part` 1: by the plans' next ones; `since`: (lines, requests) that there
+        were before.
+        """
+        lines = read_lines(out)[since[0] :]
+        log = self.servers.log[since[1] :]
+        plans = [plan.then for plan in self.plans if plan.then] if part else self.plans
+        owners = {host for plan in plans for host in plan.hosts}
+        lost = [line["url"] for line in lines if urlsplit(line["url"]).hostname not in owners]
+        lost += [self.servers.url(hit.place) for hit in log if hit.host not in owners]
+        wrong = [f"nobody's: {url}" for url in lost]
+        for plan in plans:
             its_lines = [line for line in lines if urlsplit(line["url"]).hostname in plan.hosts]
             its_log = [hit for hit in log if hit.host in plan.hosts]
             wrong += [f"{plan.name}: {said}" for said in self._judged(plan, its_lines, its_log)]
         if guarded is not None:
-            expected = sum((plan.guarded for plan in self.plans), Counter())
+            expected: Counter[str] = sum((plan.guarded for plan in plans), Counter())
             if dict(guarded) != dict(expected):
                 wrong.append(f"status: guarded {dict(guarded)}, expected {dict(expected)}")
         return wrong

@@ -26,8 +26,8 @@ from shoal.demo.server import Answer, Request, html, redirect
 
 __all__ = ["Answer", "Door", "Hit", "Request", "Servers", "html", "redirect"]
 
-Door = Literal["web", "alt", "tls", "shut"]
-"""A port: HTTP, HTTP again, HTTPS, and one on which nobody listens."""
+Door = Literal["web", "alt", "tls", "shut", "plain"]
+"""A port: HTTP, HTTP again, HTTPS, one on which nobody listens; and `https` said to the port `web`."""
 
 Talk = Callable[[Request], Answer] | Answer
 """An answer, or what makes one when it is asked for."""
@@ -81,7 +81,8 @@ class Servers:
     ) -> None:
         """`also`: further addresses of all ports; `ports`: those that are to be certain ones."""
         self.authority = trustme.CA()
-        self.ports: dict[Door, int] = {"web": 0, "alt": 0, "tls": 0} | dict(ports or {})
+        self.ports: dict[Door, int] = {"web": 0, "alt": 0, "tls": 0}
+        self.ports.update(ports or {})
         self.questions: list[tuple[str, int]] = []
         """What a name server beside them was asked: name, and type of record."""
         self.proxies: dict[str, str] = {}
@@ -93,12 +94,12 @@ class Servers:
         self._certificates: dict[str, ssl.SSLContext] = {}
         self._hits: list[Hit] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
         self._listening: list[asyncio.Server] = []
-        self._shut = socket.socket()
 
     def __enter__(self) -> Self:
+        self._shut = socket.socket()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(_PATIENCE)
         return self
@@ -126,7 +127,7 @@ class Servers:
     def url(self, place: Place) -> str:
         """Its absolute URL."""
         door, host, target = place
-        scheme, usual = ("https", 443) if door == "tls" else ("http", 80)
+        scheme, usual = ("https", 443) if door in ("tls", "plain") else ("http", 80)
         port = self.ports[door]
         return f"{scheme}://{host}{'' if port == usual else f':{port}'}{target}"
 
@@ -167,6 +168,7 @@ class Servers:
             )
             self._listening.append(listening)
             self.ports[door] = listening.sockets[0].getsockname()[1]
+        self.ports["plain"] = self.ports["web"]
         self._shut.bind((self._addresses[0], 0))  # bound, so that nobody else takes it, and deaf
         self.ports["shut"] = self._shut.getsockname()[1]
 
@@ -198,10 +200,13 @@ class Servers:
 
         return serve  # type: ignore[return-value]  # start_server makes a task of it
 
-    async def _exchange(
-        self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
+    async def _exchange(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readexactly(1)
+        if head == b"\x16":
+            # Somebody speaks TLS to a plain port: what real servers say then.
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return False
+        head += await reader.readuntil(b"\r\n\r\n")
         arrived = time.monotonic()
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         method, target, _ = first.split(" ", 2)

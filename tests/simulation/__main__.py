@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.cluster import Cluster, Result, run
+from tests.simulation.planted import PLANTED
 
 
 def _quiet(seed: int) -> Result:
@@ -22,9 +24,13 @@ def main() -> int:
     parser.add_argument("--calm", action="store_true", help="no faults at all")
     parser.add_argument("--trace", type=int, metavar="SEED", help="one seed, every line of its trace")
     parser.add_argument("--stop", type=int, default=1, help="stop after so many failing seeds")
+    parser.add_argument("--json", action="store_true", help="what was counted as one line of JSON, the last")
+    parser.add_argument("--planted", action="store_true", help="leave out rule after rule: is it noticed?")
     asked = parser.parse_args()
     if asked.trace is not None:
         return _trace(asked.trace, storms=not asked.calm)
+    if asked.planted:
+        return _plant(asked.jobs)
     first, _, last = asked.seeds.partition("..")
     seeds = range(int(first), int(last))
     begun = time.perf_counter()
@@ -45,6 +51,9 @@ def main() -> int:
     seconds = time.perf_counter() - begun
     print(f"{count} seeds, {steps} steps, {seconds:.1f} s, {count / seconds:.1f} seeds/s, broken {broken}")
     print("faults: " + (", ".join(f"{name} {number}" for name, number in sorted(faults.items())) or "none"))
+    if asked.json:
+        told = {"seeds": asked.seeds, "count": count, "steps": steps, "broken": broken, "faults": faults}
+        print(json.dumps(told))
     return 1 if broken else 0
 
 
@@ -53,6 +62,27 @@ def tell(result: Result) -> None:
     for line in result.story:
         print(line[:300])
     print(f"seed {result.seed}: {result.broken} (at {result.seconds:.1f} s, step {result.steps})\n")
+
+
+def _plant(jobs: int) -> int:
+    """Exit code 1 if a rule that is left out is not noticed within its seeds."""
+    with ProcessPoolExecutor(jobs) as pool:
+        noticed = list(pool.map(_notice, range(len(PLANTED))))
+    missed = [planted.rule for planted, seed in zip(PLANTED, noticed, strict=True) if seed is None]
+    for planted, seed in zip(PLANTED, noticed, strict=True):
+        print(f"{'missed' if seed is None else f'seed {seed}'}: {planted.rule}")
+    print(json.dumps({"planted": len(PLANTED), "missed": missed}))
+    return 1 if missed else 0
+
+
+def _notice(number: int) -> int | None:
+    """The first seed in which a planted fault breaks a promise."""
+    planted = PLANTED[number]
+    for seed in range(planted.seeds):
+        broken = run(seed, planted.parts()).broken
+        if broken is not None:
+            return seed if planted.fails or not broken.startswith("no core fails") else None
+    return None
 
 
 def _trace(seed: int, *, storms: bool) -> int:

@@ -31,6 +31,7 @@ from typing import Any, Final, Self
 
 from warcio.archiveiterator import ArchiveIterator
 
+from tests.support.figures import figure
 from tests.support.proxy import Proxy, free_pair
 from tests.support.site import Hit, Place, Site
 
@@ -416,9 +417,11 @@ def check(
             if (page["outcome"], page["status"]) != (_OUTCOMES.get(answered[url] // 100), answered[url])
         ]
         assert not wrong, wrong[:3]
-    check_records(out, *by_round)
+    records = check_records(out, *by_round)
     early = hurried(site, delay, lanes=lanes, thaws=thaws)
     assert not early, [(hit.host, hit.target, f"{by * 1000:.1f} ms early") for hit, by in early[:5]]
+    pages_found = sum(map(len, by_round))
+    figure("check", pages=pages_found, records=records, lost=0, doubled=0, hurried=len(early))
     return len(site.log)
 
 
@@ -432,4 +435,5 @@ def audited(out: Path) -> str:
     """What `coord audit --deep` says; fails where it does not agree."""
     said = coord("audit", str(out), "--deep", timeout=300.0)
     assert said.returncode == 0, said.stdout + said.stderr
+    figure("audit", audits=1)
     return said.stdout

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from tests.support.cluster import Cluster, let_pass, until
+from tests.support.cluster import Cluster, coord, let_pass, until
 from tests.support.proxy import Proxy
 
 _AT_ONCE = 0.3
@@ -30,8 +30,9 @@ class Faults:
         procs: int,
         proxy: Proxy | None = None,
         command: str = "start",
+        steered: bool = False,
     ) -> None:
-        """`command`: how the coordinator was started, and is again."""
+        """`command`: how the coordinator was started, and is again; `steered`: a person changes things meanwhile."""
         self.story: list[str] = []
         self.kinds: Counter[str] = Counter()
         """How often each happened."""
@@ -61,6 +62,9 @@ class Faults:
                 self.half_open,
                 self.slow,
             ]
+
+        if steered:
+            self._faults += [self.set_options, self.pause_and_resume]
 
     def happen(self, count: int, *, pages: int) -> None:
         """So many faults, each of another kind as long as there are any, at random moments; fewer when the crawl
@@ -125,6 +129,23 @@ class Faults:
             self._cluster.kill(seen.pid)
         self._cluster.coordinate(self._command, procs=self._procs)
         self._cluster.work(self._proxy, procs=self._procs)
+
+    # -- people
+
+    def set_options(self) -> None:
+        """Of all hosts, or of one: never a shorter delay than at the start."""
+        out = str(self._cluster.out)
+        if self._rng.random() < 0.5:
+            coord("set", out, f"retries={self._rng.randint(1, 5)}")
+        else:
+            host = f"h{self._rng.randrange(10)}.test"
+            coord("set", out, "--host", host, f"delay={self._rng.choice(['0.3', 'none'])}")
+
+    def pause_and_resume(self) -> None:
+        """Unless it is over meanwhile."""
+        coord("pause", str(self._cluster.out))
+        let_pass(_AT_ONCE)
+        coord("resume", str(self._cluster.out))
 
     # -- freezes
 

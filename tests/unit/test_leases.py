@@ -21,6 +21,7 @@ def lease(number: int, *, session: bytes = ONE, requests: int = 2, now: float = 
         width=1,
         delay=1.0,
         ttl=T,
+        seq=0,
         requests=tuple(
             Request(f"https://a.test/{page}", 0, 0, 0, 0, "", None, None) for page in range(requests)
         ),

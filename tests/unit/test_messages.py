@@ -98,6 +98,7 @@ SAMPLES: tuple[Message, ...] = (
         180,
         "192.0.2.7",
         ("https://a.test/sitemap.xml",),
+        "tls_expired",
     ),
     m.Welcome(
         session=SESSION,
@@ -170,9 +171,10 @@ GOLDEN = {
         "0092b068747470733a2f2f612e746573742f62b068747470733a2f2f612e746573742f63c0c0"
     ),
     "Robots": (
-        "9e1304c410000102030405060708090a0b0c0d0e0fcf0100000200000051ae68747470733a2f2f612e74657374a57275"
+        "9f1304c410000102030405060708090a0b0c0d0e0fcf0100000200000051ae68747470733a2f2f612e74657374a57275"
         "6c6573ccc8c0cb4000000000000000c40e557365722d6167656e743a202a0acb3fe0000000000000ccb4a93139322e30"
-        "2e322e3791ba68747470733a2f2f612e746573742f736974656d61702e786d6c"
+        "2e322e3791ba68747470733a2f2f612e746573742f736974656d61702e786d6cab"
+        "746c735f65787069726564"
     ),
     "Welcome": (
         "dc001020c410000102030405060708090a0b0c0d0e0f0102c4100000000000000000000000000000000009010202cb40"
@@ -319,6 +321,7 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
             "cookies",
             "cap",
             "ip",
+            "reason",
         )
     if value == 1.5:
         return name in ("age", "retry_after", "crawl_delay", "delay", "ttl", "heartbeat")

@@ -13,11 +13,14 @@ from common.errors import ProtocolError
 from coordinator import progress
 from coordinator.history import Meter
 from coordinator.status import (
+    FailedTry,
     HostCounts,
+    HostStatus,
     Phase,
     SeedEnd,
     Seeds,
     Status,
+    Waiting,
     WorkerStatus,
     size_text,
     time_text,
@@ -187,12 +190,62 @@ def test_when_no_seed_gave_a_page_each_is_explained() -> None:
 
 def test_the_table_of_coord_status_has_workers_and_outcomes() -> None:
     many = replace(STATUS, workers=tuple(WorkerStatus("n\x07", number) for number in range(30)))
-    lines = drawn(progress.table(many, 100), 100)
+    lines = drawn(progress.table(many, 100, 60), 100)
     text = "\n".join(lines)
     assert "OK 6,000 · REDIRECT 120" in text
     assert "and 10 more" in text
     assert "\x07" not in text
     assert all(len(line) <= 100 for line in lines)
+
+
+def test_the_table_is_one_screen_and_tells_what_else_holds() -> None:
+    full = replace(
+        STATUS,
+        waiting=(
+            Waiting("politeness", LIMIT),
+            Waiting("robots", "robots.txt of 1 host could not be read, a.test is asked for again in 55 s"),
+            Waiting("retries", "1 failed request waits to be tried again, the first in 6.1 s (b\x1b.test)"),
+        ),
+        refused={"scope": 5},
+        guarded={"calendar": 2},
+        round=1,
+        again={"new": 1, "changed": 0, "unchanged": 3, "vanished": 0},
+        retried=4,
+        relinked=2,
+        workers=tuple(
+            WorkerStatus("a-machine-with-a-very-long-name.example", number, 1000, 9, 1.0, 0.3, 97, 1 << 27)
+            for number in range(30)
+        ),
+        long_queues=tuple(HostStatus(f"h{number}.test", 900, 1.0, 1, 900.0) for number in range(10)),
+        recent_errors=tuple(
+            FailedTry("2026-05-01T12:00:00.000Z", f"https://a.test/{'x' * 90}", "DNS", "no such host")
+            for _ in range(20)
+        ),
+        workers_died=2,
+        commits_rate=18.0,
+        commit_seconds=0.004,
+        cpu_percent=12,
+        memory_bytes=80 << 20,
+    )
+    lines = drawn(progress.table(full, 80, 24), 80)
+    assert len(lines) <= 24
+    assert all(len(line) <= 80 for line in lines)
+    text = "\n".join(lines)
+    for part in (
+        "also: robots.txt of 1 host could not be read",
+        "also: 1 failed request waits",
+        "set aside: calendar 2",
+        "round 1: new 1 · unchanged 3",
+        "also seen: links again 2 · retried 4",
+        "CPU 12% · 18 commits/s of 4 ms",
+        "more (--json has all)",
+        "queue  h0.test: 900 queued × 1 s, alone 15 min 00 s",
+        "97%",
+    ):
+        assert part in text, text
+    assert "\x1b" not in text
+    tall = drawn(progress.table(full, 80, 60), 80)
+    assert "error  12:00:00 DNS https://a.test/xxx" in "\n".join(tall)
 
 
 def test_a_status_is_read_back_and_a_newer_one_too() -> None:

@@ -1147,6 +1147,40 @@ def test_rules_travel_with_the_next_lease_and_their_body_once() -> None:
     assert travelled == [(m.RobotsRules(SITE, 1, "rules", body),) for body in (text, None)]
 
 
+def test_what_a_host_fails_for_stands_with_its_pages_though_robots_txt_met_it_first() -> None:
+    """They once said `robots` and nothing else, whatever was wrong with the host's certificate."""
+    bench = Bench(OBEY)
+    lease = lent(bench)
+    bench.data += 1
+    told = m.Robots(
+        bench.data,
+        ONE,
+        lease.id,
+        SITE,
+        "TLS",
+        None,
+        "it ended in May",
+        None,
+        None,
+        0.0,
+        0,
+        reason="tls_expired",
+    )
+    bench.give(Received(told, b""))
+    bench.release(lease, None)
+    due(bench)
+    [again] = bench.shard.leases
+    lease = m.Lease(ONE, 0, again.id, "", 0.0, 1, 1, (), None, ())
+    bench.page(lease, 0, m.Facts(Outcome.TLS.code, reason="robots"), age=None)
+    [line] = bench.lines()
+    assert (line["outcome"], line["reason"], line["error"], line["attempts"]) == (
+        "TLS",
+        "tls_expired",
+        "it ended in May",
+        0,
+    )
+
+
 def test_another_session_gets_the_body_too() -> None:
     bench = Bench(OBEY)
     lease = lent(bench, f"{SITE}/1", f"{SITE}/2")

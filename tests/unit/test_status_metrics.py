@@ -117,6 +117,21 @@ def test_promtool_has_nothing_to_say() -> None:
     assert (read.returncode, read.stdout + read.stderr) == (0, "")
 
 
+def test_every_expression_of_dashboard_and_documents_is_promql(tmp_path: Path) -> None:
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("no `promtool` here; it comes with Prometheus")
+    dashboard = json.loads((ROOT / "examples/grafana/shoal.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    alerts = (ROOT / "docs/metrics.md").read_text().partition("Worth an alert:")[2]
+    expressions += [line.strip() for line in alerts.splitlines() if line.startswith("    ")]
+    rules = [{"record": f"shoal:rule{number}", "expr": text} for number, text in enumerate(expressions)]
+    path = tmp_path / "rules.yml"
+    path.write_text(json.dumps({"groups": [{"name": "shoal", "rules": rules}]}))  # JSON is YAML
+    read = subprocess.run([tool, "check", "rules", path], capture_output=True, text=True, check=False)
+    assert read.returncode == 0, read.stdout + read.stderr
+
+
 def test_the_dashboard_names_only_metrics_and_labels_that_there_are() -> None:
     dashboard = json.loads((ROOT / "examples/grafana/shoal.json").read_text())
     there = {family.name: family for family in metrics.families(STATUS)}

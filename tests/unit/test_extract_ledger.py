@@ -1,0 +1,97 @@
+"""Items in the ledger: where they land, what their row knows, and what of them an audit, a retry and a bad name see."""
+
+from __future__ import annotations
+
+from common import messages as m
+from common.messages import Facts, LeaseId, Request, SessionId
+from common.outcome import Outcome
+from coordinator.ledger import Ledger
+from coordinator.outputs import ITEM_KINDS, Outputs
+from coordinator.store.kv import Overlay
+from coordinator.store.rows import DoneRow, pack, request_row, superseded_row, unpack_request_row
+from tests.support.disk import CrashableStore
+
+REQUEST = Request("https://a.test/", 0, 0, 0, 0, "seed", None, None)
+KEY = (1, b"k" * 16)
+
+
+class Books:
+    """A ledger over outputs that nobody writes."""
+
+    def __init__(self) -> None:
+        self.rows = Overlay(CrashableStore())
+        self.outputs = Outputs({}, shard=0, name="x", warcinfo=lambda file, wall: b"")
+        self.ledger = Ledger(self.rows, self.outputs, lambda: "id")
+
+    def end(self, *items: tuple[str, bytes]) -> DoneRow:
+        page = m.Page(
+            1,
+            SessionId(b"s" * 16),
+            LeaseId(1),
+            0,
+            None,
+            None,
+            Facts(Outcome.OK.code, 200),
+            (),
+            (),
+            b"",
+            0,
+            0,
+            items,
+        )
+        self.ledger.end(KEY, REQUEST, Outcome.OK, tries=(), attempts=1, wall=1.0, page=page)
+        return self.row()
+
+    def row(self) -> DoneRow:
+        packed = self.rows.get(request_row(*KEY))
+        assert packed is not None
+        row = unpack_request_row(packed)
+        assert isinstance(row, DoneRow)
+        return row
+
+    def written(self) -> dict[str, bytes]:
+        return {each.file: b"".join(map(bytes, each.chunks)) for each in self.outputs.seal().appends}  # type: ignore[arg-type]
+
+
+def test_items_of_a_kind_stand_together_and_the_row_knows_where() -> None:
+    books = Books()
+    row = books.end(("film", b'{"n":1}'), ("items", b"{}"), ("film", b'{"n":2}'))
+    assert row.items == (("items/film-00-00000.jsonl", 0, 16), ("items/items-00-00000.jsonl", 0, 3))
+    assert books.written()["items/film-00-00000.jsonl"] == b'{"n":1}\n{"n":2}\n'
+    assert books.end(("film", b"{}")).items == (("items/film-00-00000.jsonl", 16, 3),)
+
+
+def test_a_page_without_items_has_a_row_as_before() -> None:
+    books = Books()
+    assert books.end().items == ()
+    books.rows.put(request_row(*KEY), pack(books.row()[:-1]))  # as a version before items wrote it
+    assert books.row().items == ()
+
+
+def test_a_name_that_no_file_can_have_goes_to_items() -> None:
+    """Workers make names safe; nobody's word is taken for it."""
+    books = Books()
+    row = books.end(("../../x", b"{}"), ("", b"{}"), ("a" * 65, b"{}"), (".b", b"{}"))
+    assert {place[0] for place in row.items} == {"items/items-00-00000.jsonl"}
+
+
+def test_kinds_of_items_are_bounded() -> None:
+    books = Books()
+    row = books.end(*((f"kind{number}", b"{}") for number in range(ITEM_KINDS + 10)))
+    files = [place[0] for place in row.items]
+    assert len(set(files)) == ITEM_KINDS + 1
+    assert files[-1] == "items/items-00-00000.jsonl"
+
+
+def test_a_line_end_within_an_item_does_not_make_two() -> None:
+    books = Books()
+    books.end(("items", b'{"a":\n1}'))
+    assert books.written()["items/items-00-00000.jsonl"].count(b"\n") == 1
+
+
+def test_items_of_a_request_that_is_opened_again_count_no_more() -> None:
+    books = Books()
+    row = books.end(("film", b"{}"))
+    books.ledger.reopen(row)
+    assert books.rows.get(superseded_row("items/film-00-00000.jsonl", 0, 3)) == b""
+    assert row.line is not None and books.rows.get(superseded_row(*row.line)) == b""
