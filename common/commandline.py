@@ -28,6 +28,46 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
+ELSEWHERE = {
+    "help": "--help",
+    "version": "--version",
+    "-v": "--version",
+    "-V": "--version",
+    "run": "crawl",
+    "fetch": "crawl",
+    "get": "crawl",
+    "spider": "crawl",
+    "kill": "stop",
+    "end": "stop",
+    "continue": "resume",
+    "log": "tail",
+    "logs": "tail",
+    "show": "status",
+    "info": "status",
+    "check": "audit",
+    "verify": "audit",
+    "dump": "export",
+    "-o": "--out",
+    "--directory-prefix": "--out",
+    "--threads": "--procs",
+    "--workers": "--procs",
+    "--jobs": "--procs",
+    "--processes": "--procs",
+    "--wait": "--delay",
+    "--limit": "--max-pages",
+    "--quota": "--max-total-bytes",
+    "--level": "--max-depth",
+    "--agent": "--user-agent",
+    "--dry": "--dry-run",
+    "--page-requisites": "--media",
+    "--no-parent": "--scope",
+    "--input-file": "SEED",
+}
+"""What other programs call it, and what it is called here: for \"did you mean\"."""
+
+_SENTENCE = 500
+"""Characters of a command's first sentence; click would cut it to fit one line."""
+
 _COUNTED = "-v"
 _PLACES = "Places and processes"
 
@@ -73,6 +113,13 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a crawl's life, not of the alphabet
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, of.get_short_help_str(_SENTENCE)) for name, of in self.commands.items() if not of.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)  # in whole sentences, on several lines where they must
 
 
 class Command(click.Command):
@@ -219,13 +266,28 @@ def _help(name: str, of: Option) -> str:
 def _in_prose(error: click.ClickException) -> str:
     text = " ".join(error.format_message().split())
     near = getattr(error, "possibilities", None)
-    if near:
-        wrong = str(getattr(error, "option_name", None) or getattr(error, "command_name", ""))
+    wrong = _unknown(error)
+    if wrong is not None:
         noun = "option" if wrong.startswith("-") else "command"
-        text = f"no such {noun}: {wrong}; did you mean {near[0]}?"
+        meant = ELSEWHERE.get(wrong) or (near[0] if near else None)
+        if "://" in wrong or os.path.isfile(wrong):
+            text = f"no such command: {wrong}; did you mean `coord crawl {wrong} --out DIR`?"
+        elif meant is not None:
+            text = f"no such {noun}: {wrong}; did you mean {meant}?"
     where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else ""
     text = text.rstrip(".") if not text.endswith("?") else text
     return f"{text[:1].lower()}{text[1:]}" + (f" (see `{where} --help`)" if where else "")
+
+
+def _unknown(error: click.ClickException) -> str | None:
+    """The option or command that is none; None if that is not what is wrong."""
+    if isinstance(error, click.exceptions.NoSuchOption):
+        return error.option_name
+    named = getattr(error, "command_name", None)  # the newest click has a class for it
+    if isinstance(named, str):
+        return named
+    found = re.fullmatch(r"No such command '(.+)'\.?", error.format_message())
+    return None if found is None else found[1]
 
 
 def _tell(name: str, text: str, code: int) -> int:

@@ -240,6 +240,8 @@ def _file_layer(path: Path, kept: bool = False) -> _Layer:
     try:
         text = path.read_text(encoding="utf-8")
         read = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: {error.strerror}: `coord init {path}` writes one") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -131,8 +131,8 @@ def seconds(raw: object) -> float:
 def size(raw: object) -> int:
     """`1048576`, `"16MiB"`, `"2 GiB"` as bytes."""
     if isinstance(raw, str) and re.fullmatch(r"[\s0-9.]+[kmgt]b?\s*", raw, re.IGNORECASE):
-        unit = raw.strip().rstrip("bB")[-1].upper()
-        raise ValueError(f"{raw.strip()!r} could mean two things: write {unit.replace('K', 'K')}iB (1024s)")
+        number, unit = raw.strip().rstrip("bB")[:-1].strip(), raw.strip().rstrip("bB")[-1].upper()
+        raise ValueError(f"{raw.strip()!r} could mean two things: write {number}{unit}iB (by 1,024)")
     value = _quantity(raw, _BYTES, "a size such as 65536, 512KiB, 16MiB or 2GiB")
     if value < 0:
         raise ValueError("a size is not negative")
@@ -280,7 +280,8 @@ def _regex(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"not a regular expression: {text!r}: {error}") from None
+        hint = f"; write {re.escape(text[1:])}$ for what ends so" if re.fullmatch(r"\*[\w.]+", text) else ""
+        raise ValueError(f"not a regular expression: {text!r}: {error}{hint}") from None
     return text
 
 

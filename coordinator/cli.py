@@ -37,6 +37,10 @@ def coord() -> None:
       coord stop crawl1                                  end it; the first command goes on
 
     With more machines: `coord start` here, `worker start` there.
+
+    \b
+    Every option, file and exit code: docs/reference.md. Completion in bash (zsh_source, fish_source):
+      eval "$(_COORD_COMPLETE=bash_source coord)"
     """
 
 

@@ -273,9 +273,11 @@ class Results:
         # What an extractor asked for is no link: a list's next page is nearly the same, and wanted.
         asked_for = tuple(group for group in page.links if group.forms is not None)
         left = sum(len(group.urls) for group in page.links if group.forms is None)
+        if facts.reason != "extract":  # that items were lost is what a person must hear
+            facts = facts._replace(reason=NEAR_DUPLICATE, error=f"nearly the same as {like}"[:4096])
         return replace(
             page,
-            facts=facts._replace(reason=NEAR_DUPLICATE, error=f"nearly the same as {like}"[:4096]),
+            facts=facts,
             links=asked_for,
             refused=(*page.refused, (NEAR_DUPLICATE, left))[:64] if left else page.refused,
         )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
-from urllib.parse import urljoin
 
 from shoal import Page
 
@@ -34,6 +33,6 @@ def films(page: Page) -> Iterator[Any]:
 
 
 def film(page: Page) -> Movie:
-    poster = urljoin(page.url, page.css("img.poster::attr(src)").get(""))
+    poster = page.urljoin(page.css("img.poster::attr(src)").get(""))
     released = date.fromisoformat(page.css("time::attr(datetime)").get(""))
     return Movie(page.carry, page.css("h1::text").get(""), released, poster)

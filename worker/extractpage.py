@@ -188,6 +188,11 @@ class Page:
 
     # ------------------------------------------------------------------------------------------------ where to go
 
+    def urljoin(self, url: str) -> str:
+        """An address of the page as an absolute one, canonical where it can be fetched; as it is where not."""
+        joined = self._joiner.join(self._base, (url,), codec(self.charset))
+        return joined[0][0] if joined else url
+
     def follow(
         self,
         url: Any,

@@ -207,7 +207,7 @@ def _in_words(told: dict[str, Any]) -> Iterator[str]:
 
 def _committed(store: Reads, stream: str) -> list[tuple[str, int]]:
     """The files of a stream, oldest first, each with its committed end."""
-    start = f"o{'pages/pages' if stream == 'pages' else stream}-".encode()
+    start = f"o{stream if '/' in stream else f'{stream}/{stream}'}-".encode()
     found = []
     for key, packed in rows_between(store, start, start[:-1] + b"."):
         file = key[1:].decode()

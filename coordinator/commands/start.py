@@ -263,6 +263,8 @@ def _adopt(directory: CrawlDirectory, config: CrawlConfig) -> None:
             raise UsageError(refused[0])
         for change in changes(before, config):
             _log.info("config.changed", change=change)
+    if config.code is not None:
+        _log.info("extractor.read", file=config.code.file, sha256=config.code.digest)
     directory.write("crawl.toml", config.to_toml())
 
 

@@ -61,7 +61,11 @@ def stop(target: str, now: bool) -> int:
 @click.command(cls=Command)
 @_target
 def pause(target: str) -> int:
-    """Fetch nothing more until `coord resume`; what is in flight is brought home."""
+    """Fetch nothing more until `coord resume`; what is in flight is brought home.
+
+    \b
+      coord pause crawl1
+    """
     call(target, "POST", "/pause")
     click.echo(f"{target} is paused; `coord resume {target}` goes on")
     return 0
@@ -70,7 +74,11 @@ def pause(target: str) -> int:
 @click.command(cls=Command)
 @_target
 def resume(target: str) -> int:
-    """Go on after `coord pause`."""
+    """Go on after `coord pause`.
+
+    \b
+      coord resume crawl1
+    """
     call(target, "POST", "/resume")
     click.echo(f"{target} goes on")
     return 0
@@ -171,7 +179,14 @@ def block(target: str, hosts: tuple[str, ...], undo: bool) -> int:
 
 @click.command(cls=Command)
 @_target
-@click.option("--outcome", "outcomes", metavar="NAME,...", multiple=True, type=Value("outcome", _OUTCOMES))
+@click.option(
+    "--outcome",
+    "outcomes",
+    metavar="NAME,...",
+    multiple=True,
+    type=Value("outcome", _OUTCOMES),
+    help="what ended so, such as TIMEOUT,SERVER_ERROR",
+)
 @click.option("--host", metavar="PATTERN", help="only of hosts that match: a host, a URL or *.example.org")
 def retry(target: str, outcomes: tuple[str, ...], host: str | None) -> int:
     """Queue again what ended with these outcomes in the current round; lines written for it count no more.

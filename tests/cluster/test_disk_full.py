@@ -176,7 +176,9 @@ def test_a_store_that_finds_no_room_answers_and_takes_all_of_it_later(
         assert coord("stop", str(out)).returncode == 0
         assert cluster.coordinator is not None and cluster.coordinator.wait(30) == 3
         assert set(results(out)) == {site.url(*begin), *listed}
-        told_of = [json.loads(line)["url"] for path in out.glob("seeds/*") for line in path.open()]
+        told_of = [
+            json.loads(line)["url"] for path in out.glob("seeds/*") for line in path.read_text().splitlines()
+        ]
         assert sorted(told_of) == sorted([site.url(*begin), *listed]), "each line once, none torn"
         audited(out)
         figure("disk", by_the_store=1)

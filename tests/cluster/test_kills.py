@@ -246,7 +246,8 @@ def test_a_killed_process_under_a_living_supervisor_costs_no_waiting(site: Site,
 @pytest.mark.parametrize("how", ["killed", "frozen", "cut off"])
 def test_a_machine_that_vanishes_costs_at_most_a_leases_time(how: str, site: Site, tmp_path: Path) -> None:
     """No goodbye: its processes die all at once, or stand still for ever, or talk to nobody. Another machine does their
-    work. The time until then is told by what that one did meanwhile: it visits its hosts every `DELAY` at most.
+    work. The time until then is told by what that one did meanwhile: it visits its hosts every `DELAY` at most. A lease
+    may still be lent to a machine that is silent for less than T, so twice T is the most until all of them are over.
     """
     start = grown(site, 1200, hosts=20)
     with (
@@ -270,7 +271,7 @@ def test_a_machine_that_vanishes_costs_at_most_a_leases_time(how: str, site: Sit
         assert expired, "it held leases"
         last = expired[-1] - time.time() + time.monotonic()
         visits = Counter(hit.host for hit in site.log if vanished < hit.arrived < last)
-        assert max(visits.values()) <= 1.01 * TTL / DELAY + 5, f"{last - vanished:.1f} s"
+        assert max(visits.values()) <= 2 * 1.01 * TTL / DELAY + 5, f"{last - vanished:.1f} s"
         check(cluster.out, site, start, delay=DELAY)
         figure("vanished", **{how.replace(" ", "_"): 1})
 

@@ -26,6 +26,7 @@ from coordinator.store.rocks import RocksStore
 from coordinator.store.rows import (
     DoneRow,
     HostRow,
+    LeaseRow,
     OpenRow,
     Place,
     host_of,
@@ -394,7 +395,7 @@ def test_why_tells_of_every_state_from_the_store_alone(
         assert (told["state"], told["depth"]) == ("QUEUED", depth)
         assert told["referrer"].startswith("http://")
     (lease, *_) = Broken(half_done).table(b"l")
-    url = unpack(lease[1])[-1][-1][0]
+    url = LeaseRow(*unpack(lease[1])).requests[-1][0]
     assert why(capsys, half_done, url)["state"] == "LEASED"
     told = why(capsys, half_done, "http://nowhere.test/")
     assert (told["state"], told["refused_by"]) == ("NEVER_ADMITTED", None)

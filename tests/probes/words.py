@@ -9,9 +9,10 @@ from tests.probes.web import CRAWLS, ELSEWHERE, PROBES
 _HEAD = """# Probes
 
 A synthetic web with one probe or more for each line of "a thorough and polite crawler", crawled through the command
-line. Each probe lives on hosts of its own, and its manifest (`tests/probes/`) says which lines of `pages` must come of it, with outcome, reason, tries, depth and what else matters there, and which requests. The judge is the
-servers' own access log: what is in the log or in `pages` and was not announced is a failure, as is what was announced
-and is missing. That holds for all of these:
+line. Each probe lives on hosts of its own, and its manifest (`tests/probes/`) says which lines of `pages` must come of
+it, with outcome, reason, tries, depth and what else matters there, and which requests. The judge is the servers' own
+access log: what is in the log or in `pages` and was not announced is a failure, as is what was announced and is
+missing. That holds for all of these:
 
 - no two fetches of a host nearer than its delay, robots.txt, redirects, retries and sitemaps among them, measured from
   the end of one to the arrival of the next by the servers' clock, over 1 and over 3 worker processes (`main`);

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 _SAID = 4000
 """Characters of a failing command that are shown."""
+_LAST = 200
+"""Of its last line on the page."""
 
 
 def main() -> int:
@@ -73,7 +75,8 @@ def _made(part: Part, size: Size) -> Made:
     if run.code is None:
         failure = f"it was not over after {part.bound[size]:.0f} s"
     elif run.code:
-        failure = f"exit code {run.code}: {run.out.strip().splitlines()[-1:] or ['it said nothing']}"
+        said = run.out.strip().splitlines() or ["it said nothing"]
+        failure = f"exit code {run.code}: {said[-1][:_LAST]}"
         print(run.out[-_SAID:], file=sys.stderr)
     try:
         rows = part.read(run)

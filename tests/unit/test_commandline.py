@@ -52,6 +52,14 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["stop", "."], ". holds no crawl"),
         (["add", "x"], "add what? give a SEED"),
         (["key", "x"], "x does not exist"),
+        ([URL], f"did you mean `coord crawl {URL} --out DIR`?"),
+        (["run", URL], "no such command: run; did you mean crawl?"),
+        (["help"], "did you mean --help?"),
+        (["crawl", "-out", "x", URL], "no such option: -o; did you mean --out?"),
+        (["crawl", URL, "--out", "x", "--threads", "4"], "no such option: --threads; did you mean --procs?"),
+        (["crawl", URL, "--out", "x", "--max-bytes", "16MB"], "write 16MiB"),
+        (["crawl", URL, "--out", "x", "--allow", "*.pdf"], r"write \.pdf$ for what ends so"),
+        (["crawl", URL, "--out", "x", "--config", "my.toml"], "`coord init my.toml` writes one"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(
@@ -97,6 +105,21 @@ def test_help_shows_every_option_and_an_example(capsys: pytest.CaptureFixture[st
     assert "--allow-private[=CIDR,...]" in out
     assert "[default: 16MiB]" in out
     assert "coord crawl https://example.org/ --out crawl1 --procs 4" in out
+
+
+@pytest.mark.parametrize("command", list(coord.coord.commands))
+def test_the_help_of_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert coord.main([command, "--help"]) == 0
+    assert f"\n    coord {command} " in capsys.readouterr().out or command == "init"
+
+
+def test_the_first_help_cuts_no_sentence_and_names_the_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert coord.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "..." not in out.partition("Commands:")[2]
+    assert 'eval "$(_COORD_COMPLETE=bash_source coord)"' in out
+    for name in coord.coord.commands:
+        assert f"\n  {name} " in out
 
 
 def test_an_option_that_may_stand_alone_does_not_swallow_the_seed(capsys: pytest.CaptureFixture[str]) -> None:

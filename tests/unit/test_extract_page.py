@@ -49,6 +49,7 @@ def test_a_base_counts_for_links_and_for_follow() -> None:
     it = page(body=b'<base href="/x/"><a href=1>')
     assert it.links == ["https://a.test/x/1"]
     assert it.follow("2").url == "https://a.test/x/2"
+    assert (it.urljoin("2"), it.urljoin("mailto:a")) == ("https://a.test/x/2", "mailto:a")
 
 
 def test_xml_is_selected_as_xml() -> None:
