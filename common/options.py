@@ -294,7 +294,9 @@ def _parameter(text: str) -> str:
 def _proxy(text: str) -> str:
     if not re.fullmatch(r"(https?|socks4a?|socks5h?)://[^/\s]+/?", text):
         shown = re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", text)
-        raise ValueError(f"expected http://[USER:PASSWORD@]HOST:PORT, https://... or socks5://..., not {shown!r}")
+        raise ValueError(
+            f"expected http://[USER:PASSWORD@]HOST:PORT, https://... or socks5://..., not {shown!r}"
+        )
     return text.rstrip("/")
 
 

@@ -31,7 +31,7 @@ from worker.text import MAX_TEXT, anchor, readable, text_of
 
 MAX_PARSED = 4 << 20
 """Bytes of a page that are parsed; the links of a page are near its beginning, and this much takes 25 ms where it is
-ordinary, up to 0.3 s where it is made to hurt, a second with media and text."""
+ordinary, up to 0.3 s where it is made to hurt, a second with media, text or the words of links."""
 
 MAX_TITLE = 512
 """Characters; the contract's number."""

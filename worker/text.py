@@ -14,7 +14,7 @@ that are kept from a tree get theirs from worker/scan.py, by the same rules:
     white space collapsed; what no tag of a block parts stays together (`<b>W</b>ord`). Lines inside `pre` are one line.
 
 No I/O; nothing is raised for any page. For comparing it costs a fifth of parsing the page, for reading as much as
-parsing once more: breaks have to be found element by element.
+parsing once more (breaks have to be found element by element), the words of 65 links a sixth.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ class Snapshot(rocks.RocksStore):
         super().close()
         self._scratch.cleanup()
 
-    def _open(self) -> None:
+    def _open(self, *, to_write: bool = False) -> None:
+        assert not to_write
         options = rocks.tuned(_MEMORY_BYTES)
         options.create_if_missing(False)
         options.set_max_open_files(-1)

@@ -103,7 +103,8 @@ def test_the_commands_of_the_readme_in_their_order(tmp_path: Path) -> None:
     pasted = pasted.replace("https://example.org/", start)
     web = (
         f"python -m shoal.demo --port {port} --hosts-file demo.hosts >demo.log &\n"
-        f"python -m http.server {port + 1} --directory www >www.log 2>&1 &\nsleep 2\n"
+        f"python -m http.server {port + 1} --directory www >www.log 2>&1 &\n"
+        "while ! [ -s demo.hosts ]; do sleep 0.2; done\n"
     )
     variables = {
         "SHOAL_ALLOW_PRIVATE": "all",

@@ -60,6 +60,8 @@ class Parts:
 
     aborts = True
     """Fetches in flight are broken off when the agent says so."""
+    steers = True
+    """Somebody makes hosts slower while it runs; the checks go by the first delays, so that hides a small hurry."""
     suspects = "marked"
     """Of a process that died of what it read: the request it was reading; `none`, or `all` that were in flight."""
     clock_sleeps = False

@@ -39,6 +39,7 @@ class Stormy(Parts):
     """Weather in which faults show sooner: long delays, many crashes; `often` says of what."""
 
     often: ClassVar[Mapping[str, float]] = {}
+    steers = False
     machines = 3
     delay = 5.0
     slow = 0.1
@@ -52,7 +53,17 @@ class Stormy(Parts):
     def arrange(self, cluster: Cluster) -> None:
         cluster.often = dict(self.often)
         cluster.control_lateness = self.lateness
-        cluster.config = replace(cluster.config, delay=self.delay, host=())
+        cluster.budget = None
+        cluster.config = replace(
+            cluster.config,
+            delay=self.delay,
+            host=(),
+            jitter=0.0,
+            per_ip=32,
+            max_depth=None,
+            max_pages_per_host=None,
+        )
+        cluster.use(cluster.web, cluster.seeds)
         if cluster.stormy:
             weather = cluster.network.weather
             weather.slow, weather.drop = max(self.slow, weather.slow), max(self.drop, weather.drop)
@@ -273,7 +284,7 @@ def _without_unknown(instruction: Instruction) -> Instruction:
 
 
 class ClockNotLookedAt(Stormy):
-    often: ClassVar[Mapping[str, float]] = {"freeze": 20.0}
+    often: ClassVar[Mapping[str, float]] = {"freeze": 8.0}
     slow_handshakes = True
 
     def may_write(self, agent: Agent, lease: int, now: float) -> bool:

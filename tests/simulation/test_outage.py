@@ -60,7 +60,7 @@ def test_a_machine_that_is_cut_off_fails_no_page() -> None:
         result = cluster.run()
         assert result.broken is None, "\n".join((*result.story, f"seed {seed}: {result.broken}"))
         noticed += any(line.verb == "probes" and line.detail == "works=False" for line in cluster.world.trace)
-    assert noticed > SEEDS // 2
+    assert noticed >= SEEDS // 2
 
 
 def test_without_the_suspicion_pages_would_fail() -> None:

@@ -94,6 +94,7 @@ PURE = (
     "worker/extractpage.py",
     "worker/extractrules.py",
     "worker/feed.py",
+    "worker/linkgraph.py",
     "worker/listing.py",
     "worker/outcome.py",
     "worker/outgoing.py",
