@@ -338,9 +338,15 @@ async def test_the_reason_of_a_tls_failure_is_kept(authority: trustme.CA, tmp_pa
             assert server.asked == []
             assert (await got(fetcher, server.url(scheme="https", host="b.test"))).payload == b"ok"
     rsa = authority.issue_cert("a.test", key_type=trustme.KeyType.RSA)
-    for reason, tls in (("tls_version", old(certified(rsa))), ("tls_handshake", strange(certified(rsa)))):
+    # What is said of an old version depends on the OpenSSL.
+    told = (
+        (("tls_version", "tls_protocol"), old(certified(rsa))),
+        (("tls_handshake",), strange(certified(rsa))),
+    )
+    for reasons, tls in told:
         async with refusing(tls) as port, fetching() as fetcher:
-            assert await failed(fetcher, f"https://a.test:{port}/") == (Outcome.TLS, reason, False)
+            outcome, told_reason, written = await failed(fetcher, f"https://a.test:{port}/")
+            assert (outcome, written) == (Outcome.TLS, False) and told_reason in reasons
 
 
 @asynccontextmanager
