@@ -365,6 +365,10 @@ async def refusing(tls: ssl.SSLContext) -> AsyncIterator[int]:
                 with contextlib.suppress(OSError):
                     tls.wrap_socket(connection, server_side=True).close()
                 with contextlib.suppress(OSError):
+                    kept.shutdown(socket.SHUT_WR)
+                    while kept.recv(4096):
+                        pass  # closed with something unread, it would be a reset that overtakes the alert
+                with contextlib.suppress(OSError):
                     kept.recv(1)  # the client's turn to hang up: ours would be a reset
 
     thread = threading.Thread(target=serve, daemon=True)
