@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -467,5 +468,5 @@ class ShardMachine(RuleBasedStateMachine):
         assert not any(is_done(packed) is False for _, packed in self.bench.rows.scan(b"r", b"s", 10_000))
 
 
-TestShard = ShardMachine.TestCase
+TestShard = pytest.mark.timeout(400)(ShardMachine.TestCase)
 TestShard.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
