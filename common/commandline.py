@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
@@ -120,6 +121,37 @@ class Group(click.Group):
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)  # in whole sentences, on several lines where they must
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """A group's commands by name, each imported when it is asked for: nobody waits for what other commands need."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        """`places`: `package.module:name` of each command, in the order in which they are listed."""
+        self._commands: dict[str, click.Command | str] = {**places}
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = self._commands[name]
+        if isinstance(found, str):
+            module, _, command = found.partition(":")
+            found = self._commands[name] = getattr(import_module(module), command)
+            assert isinstance(found, click.Command)
+        return found
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._commands
 
 
 class Command(click.Command):

@@ -2,29 +2,22 @@
 
 From the fields of `CrawlConfig` come the flags of the command line, the keys of crawl.toml, the `SHOAL_*`
 variables, what `coord init` writes and the reference in the docs; an option added here is in all of them.
-This file reads no file and no environment: `common/configfile.py` does.
+This file is that table and what is read off it at a glance; it is as long as there are options.
 
-`[[host]]` rules: every rule whose pattern matches the host key applies, in the order of the file, so that the
-last one that says something about an option wins: general rules first, exceptions below them.
+Built once, then frozen. It reads no file and no environment, and writes none: options come from where
+`common/configfile.py` finds them, go to workers as `common/configwire.py` says and to people as
+`common/configtext.py` says, secrets masked (`common/masking.py`).
 
-Built once, then frozen. What is secret (`SECRET_HEADERS`, the password of a proxy) is never written down.
-
-Read next: `common/options.py` (kinds of values), `common/tuning.py`, `common/configfile.py` (where options
-come from).
+Read next: `common/options.py` (kinds of values), `common/tuning.py` (numbers that are no flags),
+`common/hostrules.py` (what is said about single hosts).
 """
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import cache
-from importlib import metadata
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, field
 
-from common.errors import ProtocolError
-from common.extractors import Code, ExtractRule, code_from_wire, rules_from_wire
+from common.extractors import Code, ExtractRule
+from common.hostrules import HostPolicy, HostRule, header_pairs, policy_for
 from common.options import (
     ALL_PRIVATE,
     BYTES,
@@ -42,66 +35,21 @@ from common.options import (
     SWITCH,
     TEXT,
     USUAL_TRACKING,
-    Kind,
     Option,
     above_zero,
     choice,
-    described,
     names_of,
     option,
-    quoted,
+    options_of,
     whole,
 )
 from common.outcome import OUTCOMES
 from common.tuning import Tuning
-
-MASK = "***"
-"""What stands in place of a secret wherever a configuration is shown or kept."""
-
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
-"""Header names whose values never reach a file, a log or a screen."""
+from common.version import version
 
 _POLICIES_REMEMBERED = 65_536
 """Host policies kept by `for_host`: about 10 MB; when full they are all forgotten, which costs 2 µs a rule
 each."""
-
-
-@cache
-def version() -> str:
-    """The version of the installed Shoal; `0` in a checkout that was never installed."""
-    try:
-        return metadata.version("shoal")
-    except metadata.PackageNotFoundError:
-        return "0"
-
-
-class HostPolicy(NamedTuple):
-    """How one host is visited, as configured; what robots.txt and response times add is the frontier's."""
-
-    delay: float
-    """Seconds from the end of one fetch to the start of the next in the same lane."""
-    per_host: int
-    """Lanes: fetches of this host at one time."""
-    blocked: bool = False
-    """Nothing of it is fetched: its requests end as OPERATOR."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """(name, value) pairs sent with every request to it."""
-    proxies: tuple[str, ...] = ()
-    """Proxies for it; none: a direct connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostRule:
-    """One `[[host]]` table. None: this rule leaves the option as it was."""
-
-    match: str
-    """Shell pattern (`*`, `?`, `[...]`) for the whole host key, lower case; `*.gov.uk` is not `gov.uk`
-    itself."""
-    delay: float | None = None
-    per_host: int | None = None
-    blocked: bool | None = None
-    header: tuple[str, ...] | None = None
-    proxy: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +370,22 @@ class CrawlConfig:
         help="not these content types",
         why="none given: none",
     )
+    download: tuple[str, ...] = option(
+        (),
+        PATTERNS,
+        "Fetching",
+        wire=True,
+        help="keep answers of these content types (image/*, application/pdf) as files in DIR/files, not in WARC",
+        why="none given: none",
+    )
+    max_file_bytes: int = option(
+        4 << 30,
+        above_zero(BYTES),
+        "Fetching",
+        wire=True,
+        help="longest file that is downloaded; a longer one ends as TOO_LARGE, and nothing of it is kept",
+        why="a DVD; a stream without end stops here",
+    )
     cookies: bool = option(
         False,
         SWITCH,
@@ -579,16 +543,7 @@ class CrawlConfig:
         known = self._policies.get(host_key)
         if known is not None:
             return known
-        policy = HostPolicy(self.delay, self.per_host, proxies=self.proxy)
-        for rule in self.host:
-            if fnmatch.fnmatchcase(host_key, rule.match):
-                policy = HostPolicy(
-                    policy.delay if rule.delay is None else rule.delay,
-                    policy.per_host if rule.per_host is None else rule.per_host,
-                    policy.blocked if rule.blocked is None else rule.blocked,
-                    policy.headers if rule.header is None else header_pairs(rule.header),
-                    policy.proxies if rule.proxy is None else rule.proxy,
-                )
+        policy = policy_for(host_key, self.host, HostPolicy(self.delay, self.per_host, proxies=self.proxy))
         if len(self._policies) >= _POLICIES_REMEMBERED:
             self._policies.clear()
         self._policies[host_key] = policy
@@ -629,205 +584,6 @@ class CrawlConfig:
             )
         return said
 
-    def to_wire(self) -> dict[str, object]:
-        """What workers need, in types that msgpack knows. Secrets are in it: send it over CURVE or loopback
-        only."""
-        wire: dict[str, object] = {name: _plain(getattr(self, name)) for name in sorted(_wire_names())}
-        wire["host"] = [
-            [rule.match, *(_plain(getattr(rule, name)) for name in RULE_OPTIONS)] for rule in self.host
-        ]
-        wire["hosts"] = [list(pair) for pair in self.hosts]
-        wire["extractors"] = [rule.to_wire() for rule in self.extractors]
-        wire["code"] = None if self.code is None else list(self.code)
-        wire["tuning"] = {name: getattr(self.tuning, name) for name in sorted(_wire_tuning_names())}
-        return wire
 
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, object]) -> CrawlConfig:
-        """The configuration a worker was sent; `ProtocolError` if anything is missing, unknown or of another
-        type."""
-        values = dict(wire)
-        try:
-            rules = tuple(_wire_rule(rule) for rule in _rows(values.pop("host", None), 1 + len(RULE_OPTIONS)))
-            hosts = tuple(
-                (str(TEXT.parse(name)), str(TEXT.parse(address)))
-                for name, address in _rows(values.pop("hosts", None), 2)
-            )
-            extractors = rules_from_wire(values.pop("extractors", None))
-            code = code_from_wire(values.pop("code", None))
-        except ValueError as error:
-            raise ProtocolError(f"configuration: {error}") from None
-        tuning = values.pop("tuning", None)
-        if not isinstance(tuning, Mapping):
-            raise ProtocolError("configuration: tuning is missing")
-        return cls(
-            **_typed(OPTIONS, _wire_names(), values),
-            host=rules,
-            hosts=hosts,
-            extractors=extractors,
-            code=code,
-            tuning=Tuning(**_typed(TUNING, _wire_tuning_names(), tuning)),
-        )
-
-    def to_toml(self) -> str:
-        """The configuration in force, as DIR/crawl.toml keeps it, with secrets masked."""
-        lines = [
-            "# The configuration of this crawl, as it was last started. What is given with the same --out",
-            "# as a flag, a SHOAL_* variable or in a --config file goes before what stands here.",
-        ]
-        group = ""
-        for name, described_as in OPTIONS.items():
-            if not described_as.kept or (name == "extract" and self.extractors):
-                continue
-            if described_as.group != group:
-                group = described_as.group
-                lines += ["", f"# {group}"]
-            lines.append(f"{name} = {_shown(name, self)}")
-            if name == "extract" and self.code is not None:
-                lines.append(f"# {self.code.file}: sha256 {self.code.digest}")
-        if self.extractors:
-            lines += ["", "[extract]", f"function = {_shown('extract', self)}"]
-            if self.code is not None:
-                lines.append(f"# {self.code.file}: sha256 {self.code.digest}")
-            for extractor in self.extractors:
-                lines += ["", *extractor.to_toml()]
-        for rule in self.host:
-            lines += ["", "[[host]]", f"match = {quoted(rule.match)}"]
-            lines += [
-                f"{name} = {RULE_OPTIONS[name].to_toml(masked(name, value))}"
-                for name, value in ((name, getattr(rule, name)) for name in RULE_OPTIONS)
-                if value is not None
-            ]
-        changed = [
-            f"{name} = {described_as.to_toml(getattr(self.tuning, name))}"
-            for name, described_as in TUNING.items()
-            if getattr(self.tuning, name) != getattr(Tuning(), name)
-        ]
-        if changed:
-            lines += ["", "[tuning]", *changed]
-        return "\n".join(lines) + "\n"
-
-
-def _options_of(cls: type) -> dict[str, Option]:
-    return {of.name: found for of in fields(cls) if (found := described(of)) is not None}
-
-
-OPTIONS: dict[str, Option] = _options_of(CrawlConfig)
+OPTIONS: dict[str, Option] = options_of(CrawlConfig)
 """Every option by its key, in the order of the help."""
-
-TUNING: dict[str, Option] = _options_of(Tuning)
-"""The numbers of section [tuning]."""
-
-RULE_OPTIONS: dict[str, Kind] = {
-    "delay": SECONDS,
-    "per_host": whole(),
-    "blocked": SWITCH,
-    "header": HEADERS,
-    "proxy": PROXIES,
-}
-"""What a `[[host]]` table may say beside `match`, in the order of its row on the wire."""
-
-
-def header_pairs(lines: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Header lines as (name, value) pairs."""
-    return tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
-
-
-@cache
-def _wire_names() -> frozenset[str]:
-    return frozenset(name for name, described_as in OPTIONS.items() if described_as.wire)
-
-
-@cache
-def _wire_tuning_names() -> frozenset[str]:
-    return frozenset(name for name, described_as in TUNING.items() if described_as.wire)
-
-
-def changes_refused(old: CrawlConfig, new: CrawlConfig) -> list[str]:
-    """One line for each option that differs but may not when a DIR is continued; empty: go on.
-
-    Rates, limits, processes and time-outs may differ, and so may the scope, for URLs found from then on. What
-    is part of a request's identity, or of where its rows lie, may not.
-    """
-    refused = []
-    for described_as, before, after in (
-        *((named, old, new) for named in OPTIONS.items()),
-        *((named, old.tuning, new.tuning) for named in TUNING.items()),
-    ):
-        name, of = described_as
-        if of.fixed and getattr(before, name) != getattr(after, name):
-            was, now = of.to_toml(getattr(before, name)), of.to_toml(getattr(after, name))
-            refused.append(
-                f"{name} was {was} and cannot become {now} in a crawl that has begun: choose another --out"
-            )
-    return refused
-
-
-def changes(old: CrawlConfig, new: CrawlConfig) -> list[str]:
-    """The options that differ, as `name: old → new`, secrets masked, for the log."""
-    return [
-        f"{name}: {_shown(name, old)} → {_shown(name, new)}"
-        for name, of in OPTIONS.items()
-        if of.kept and getattr(old, name) != getattr(new, name)
-    ]
-
-
-def masked(name: str, value: object) -> object:
-    """An option's value as it may be shown: secrets replaced by `MASK`."""
-    if name == "header":
-        return tuple(_mask_header(line) for line in cast("tuple[str, ...]", value))
-    if name == "proxy":
-        return tuple(_mask_proxy(url) for url in cast("tuple[str, ...]", value))
-    return value
-
-
-def _shown(name: str, config: CrawlConfig) -> str:
-    return OPTIONS[name].to_toml(masked(name, getattr(config, name)))
-
-
-def _mask_proxy(url: str) -> str:
-    return re.sub(r"(//[^/@:]*):[^/@]*@", rf"\1:{MASK}@", url)
-
-
-def _mask_header(line: str) -> str:
-    name = line.partition(":")[0]
-    return f"{name}: {MASK}" if name.strip().lower() in SECRET_HEADERS else line
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _rows(given: object, width: int) -> list[list[object]]:
-    if not isinstance(given, list | tuple) or not all(
-        isinstance(r, list | tuple) and len(r) == width for r in given
-    ):
-        raise ValueError(f"expected rows of {width}, not {str(given)[:100]!r}")
-    return [list(row) for row in given]
-
-
-def _wire_rule(row: list[object]) -> HostRule:
-    match, *said = row
-    values: dict[str, Any] = {
-        name: None if value is None else kind.parse(value)
-        for (name, kind), value in zip(RULE_OPTIONS.items(), said, strict=True)
-    }
-    return HostRule(str(TEXT.parse(match)), **values)
-
-
-def _typed(
-    options: Mapping[str, Option], wanted: frozenset[str], given: Mapping[str, object]
-) -> dict[str, Any]:
-    if given.keys() != wanted:
-        odd = sorted(str(name) for name in given.keys() ^ wanted)
-        raise ProtocolError(f"configuration: missing or unknown: {', '.join(odd[:5])}")
-    values = {}
-    for name, value in given.items():
-        try:
-            values[name] = options[name].parse(value)
-        except ValueError as error:
-            raise ProtocolError(f"configuration: {name}: {error}") from None
-        # What was sent is canonical already: "5m" for a time is somebody else's dialect.
-        if _plain(values[name]) != _plain(value):
-            raise ProtocolError(f"configuration: {name}: {value!r} is not canonical")
-    return values

@@ -1,30 +1,33 @@
-"""Where options come from and how they are written for people: flags, `SHOAL_*`, files, `coord init`.
+"""Where options come from: flags, `SHOAL_*` variables, files.
 
 `load` merges the places an option may stand in: flag, then `SHOAL_*`, then the `--config` file, then the
 DIR's own crawl.toml, then the default. An option given higher up replaces the whole value below, lists too;
 so do `[[host]]` tables. Every error is a `UsageError` that names the file and line, the nearest known key,
 and what to write.
 
-A secret that crawl.toml could not keep is asked for again, instead of crawling without it.
+A secret that crawl.toml could not keep is asked for again, instead of crawling without it. The files themselves
+are written by `common/configtext.py`.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from common.config import MASK, OPTIONS, RULE_OPTIONS, TUNING, CrawlConfig, HostRule
+from common.config import OPTIONS, CrawlConfig
 from common.errors import UsageError
 from common.extractors import ExtractRule, parse_rules, parse_spec, read_code
+from common.hostrules import RULE_OPTIONS, HostRule
+from common.masking import MASK
+from common.nearest import closest, hint
 from common.options import TEXT
-from common.tuning import Tuning
+from common.tuning import TUNING, Tuning
 
 RESERVED_VARIABLES = frozenset({"SHOAL_CONFIG", "SHOAL_KEY", "SHOAL_TOKEN"})
 """`SHOAL_*` variables that are no options: a --config file, a worker's key, the token of a coordinator."""
@@ -99,73 +102,6 @@ def kept(path: Path) -> CrawlConfig:
     )
 
 
-def commented_file() -> str:
-    """What `coord init` writes: every option, commented out at its default, with what it does and why."""
-    lines = [
-        "# Configuration of a Shoal crawl: coord crawl SEED... --out DIR --config crawl.toml",
-        "#",
-        *_wrapped(
-            "Every option is here at its default; take the # away from those you change. Each is also a "
-            "flag (max_pages: --max-pages) and an environment variable (SHOAL_MAX_PAGES). A flag goes before "
-            "a variable, that before this file. Times: 1.5, 30s, 5m, 2h. Sizes: 65536, 512KiB, 16MiB, 2GiB. "
-            'No limit: "none".'
-        ),
-    ]
-    group = ""
-    for name, of in OPTIONS.items():
-        if of.group != group:
-            group = of.group
-            lines += ["", f"# ---- {group} ----"]
-        choices = (
-            f" One of: {', '.join(of.kind.choices)}." if of.kind.choices and len(of.kind.choices) < 8 else ""
-        )
-        lines += [
-            "",
-            *_wrapped(f"{of.help[0].upper()}{of.help[1:]}.{choices}"),
-            *_wrapped(f"Default: {of.why}."),
-        ]
-        lines.append(f"#{name} = {of.to_toml(getattr(CrawlConfig(), name))}")
-    lines += [
-        "",
-        "# ---- Single hosts ----",
-        "",
-        *_wrapped(
-            "One table for each rule; match is a shell pattern for the whole host name. All that match "
-            "apply, and the last one that says something wins: general rules first."
-        ),
-        "#[[host]]",
-        '#match = "*.gov.uk"',
-        "#delay = 5",
-        "#per_host = 1",
-        "#blocked = true                     # fetch nothing of it",
-        '#header = ["Authorization: Basic ..."]',
-        '#proxy = ["socks5://127.0.0.1:1080"]',
-        "",
-        "# ---- Items without code ----",
-        "",
-        *_wrapped(
-            "One table for each kind of item; they land in items/NAME. A field is found by css:, xpath: or re:; in "
-            "brackets it is a list of all that is found. With a function as well, write extract = ... above "
-            "as function = ... in a section [extract]."
-        ),
-        "#",
-        "#     [extract.books]",
-        '#     match = "/book/"                 # regular expression for the URL; none: every page',
-        '#     each = "css:li.offer"            # an item for each of these; none: one for the page',
-        '#     title = "css:h1"',
-        '#     price = "re:([0-9.]+) EUR"',
-        '#     pictures = ["css:img::attr(src)"]',
-        "",
-        "# ---- Numbers you should not need ----",
-        "",
-        "#[tuning]",
-    ]
-    for name, of in TUNING.items():
-        lines += [*_wrapped(f"{of.help[0].upper()}{of.help[1:]}. Default: {of.why}.")]
-        lines.append(f"#{name} = {of.to_toml(getattr(Tuning(), name))}")
-    return "\n".join(lines) + "\n"
-
-
 def read_hosts(path: Path, where: str) -> tuple[tuple[str, str], ...]:
     """The (name, address) pairs of a file in the form of /etc/hosts."""
     pairs: list[tuple[str, str]] = []
@@ -217,7 +153,7 @@ class _Layer:
 def _flag_layer(flags: Mapping[str, object]) -> _Layer:
     unknown = next((name for name in flags if name not in OPTIONS), None)
     if unknown is not None:
-        raise UsageError(f"no such option: {unknown}{_nearest(unknown, OPTIONS)}")
+        raise UsageError(f"no such option: {unknown}{hint(unknown, OPTIONS)}")
     return _Layer({name: value for name, value in flags.items() if value is not None and value != ()}, "--{}")
 
 
@@ -231,8 +167,8 @@ def _environ_layer(environ: Mapping[str, str]) -> _Layer:
             values[name] = value
         # Others are not ours to refuse (Kubernetes sets SHOAL_PORT for a service called shoal), unless they
         # look like a slip: a delay that was meant and is not in force hurries hosts.
-        elif near := difflib.get_close_matches(name, OPTIONS, 1, 0.8):
-            raise UsageError(f"environment: {variable} is no option; did you mean SHOAL_{near[0].upper()}?")
+        elif near := closest(name, OPTIONS, alike=0.8):
+            raise UsageError(f"environment: {variable} is no option; did you mean SHOAL_{near.upper()}?")
     return _Layer(values, "environment: SHOAL_{}")
 
 
@@ -266,8 +202,8 @@ def _file_layer(path: Path, kept: bool = False) -> _Layer:
         elif name in OPTIONS:
             values[name] = value
         else:
-            nearest = _nearest(name, (*OPTIONS, "host", "tuning"))
-            raise UsageError(f"{path}{_line_of(text, key)}: no option is called {key!r}{nearest}")
+            meant = hint(name, (*OPTIONS, "host", "tuning"))
+            raise UsageError(f"{path}{_line_of(text, key)}: no option is called {key!r}{meant}")
     return _Layer(values, str(path), rules, tuning, extractors, text, kept)
 
 
@@ -308,9 +244,7 @@ def _host_rules(tables: object, path: Path, text: str) -> tuple[HostRule, ...]:
         for key, value in table.items():
             name, where = key.replace("-", "_"), f"{path}{_line_of(text, key, section)}: [[host]]"
             if name != "match" and name not in RULE_OPTIONS:
-                raise UsageError(
-                    f"{where}: no key is called {key!r}{_nearest(name, ('match', *RULE_OPTIONS))}"
-                )
+                raise UsageError(f"{where}: no key is called {key!r}{hint(name, ('match', *RULE_OPTIONS))}")
             try:
                 if name == "match":
                     rule[name] = str(TEXT.parse(value)).lower()
@@ -331,7 +265,7 @@ def _tuning(table: object, path: Path, text: str) -> dict[str, object]:
     for key, value in table.items():
         name, where = key.replace("-", "_"), f"{path}{_line_of(text, key, ('tuning', 0))}: [tuning]"
         if name not in TUNING:
-            raise UsageError(f"{where}: no key is called {key!r}{_nearest(name, TUNING)}")
+            raise UsageError(f"{where}: no key is called {key!r}{hint(name, TUNING)}")
         try:
             values[name] = TUNING[name].parse(value)
         except ValueError as error:
@@ -360,11 +294,6 @@ def _line_of(text: str, key: str, section: tuple[str, int] = ("", 0)) -> str:
         if inside and found is not None and found[1] in spelled:
             return f" line {number}"
     return ""
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _refuse_masked(name: str, value: object, where: str) -> None:
@@ -396,13 +325,3 @@ def checked(config: CrawlConfig) -> CrawlConfig:
             f"lease_ttl {config.tuning.lease_ttl:g} s"
         )
     return config
-
-
-def _wrapped(text: str) -> Iterator[str]:
-    line = "#"
-    for word in text.split():
-        if len(line) + len(word) > 108:
-            yield line
-            line = "#"
-        line += " " + word
-    yield line

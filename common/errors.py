@@ -6,6 +6,7 @@
     ├── ProtocolError      the other side of a socket broke the protocol; it is dropped, we go on
     ├── StorageError       an output or the store could not be written; the crawl stops, exit code 1
     └── DiskFull           no room left: the crawl pauses and goes on when there is room
+        └── NoFiles        no more files may be open: the same
 
 What the web does is never an exception: it is an `Outcome` (common/outcome.py). A message names the thing and
 both values: `lease 1:81 of a.test: 3 outcomes for 2 requests`.
@@ -44,3 +45,7 @@ class StorageError(ShoalError):
 
 class DiskFull(StorageError):
     """The disk that holds DIR has no room; nothing was torn, the same write may be tried again."""
+
+
+class NoFiles(DiskFull):
+    """No more files may be open, which a write needs as it needs room: who is connected took them all."""

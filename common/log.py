@@ -10,8 +10,7 @@ sent is never trusted: control characters in values are escaped, so that a title
 the cursor.
 
 A log that cannot be written never stops a crawl: the line is dropped. One process, one file: two never share
-one. `structlog` carries the fields; its global configuration is not used, so that a library's is not
-disturbed.
+one. No library carries the fields: a dict does, and every command starts 70 ms of CPU sooner (ADR 0024).
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
-
-import structlog
+from typing import TextIO
 
 from common import clock
 
@@ -46,24 +44,30 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-
 _PLAIN = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f]+")
 
 
-class Log(structlog.BoundLoggerBase):
+class Log:
     """A named source of log lines; get one with `get_logger`."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        self._fields = fields
 
     def debug(self, event: str, **fields: object) -> None:
         if _outputs.level <= DEBUG:
-            self._proxy_to_logger("debug", event, **fields)
+            self._say("debug", event, fields)
 
     def info(self, event: str, **fields: object) -> None:
         if _outputs.level <= INFO:
-            self._proxy_to_logger("info", event, **fields)
+            self._say("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
         if _outputs.level <= WARNING:
-            self._proxy_to_logger("warning", event, **fields)
+            self._say("warning", event, fields)
 
     def error(self, event: str, **fields: object) -> None:
+        """`exc_info`: an exception, or True for the one that is being dealt with; its traceback comes along."""
         if _outputs.level <= ERROR:
-            self._proxy_to_logger("error", event, **fields)
+            self._say("error", event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
         """An error with the traceback of the exception that is being dealt with."""
@@ -73,15 +77,19 @@ class Log(structlog.BoundLoggerBase):
         """Whether a line of this level goes anywhere: ask before fields are made that cost something."""
         return _outputs.level <= level
 
+    def _say(self, level: str, event: str, fields: Mapping[str, object]) -> None:
+        line: dict[str, object] = {**self._fields, **fields, "event": event}
+        error = line.pop("exc_info", None)
+        if error:
+            error = error if isinstance(error, BaseException) else sys.exception()
+        if isinstance(error, BaseException):
+            line["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
+        _outputs.emit(line | {"level": level, "time": clock.rfc3339(clock.wall())})
+
 
 def get_logger(name: str, **fields: object) -> Log:
     """A logger; `name` (`coordinator.leases`) and the fields stand on each of its lines."""
-    proxy = structlog.wrap_logger(
-        _outputs,
-        processors=[_add_level, structlog.processors.format_exc_info, _render],
-        wrapper_class=Log,
-    )
-    return cast(Log, proxy.bind(logger=name, **fields))
+    return Log({"logger": name, **fields})
 
 
 def level_for(quiet: bool, verbose: int) -> int:
@@ -208,8 +216,6 @@ class _Outputs:
                 except (OSError, ValueError):  # disk full, pipe gone, file closed
                     pass
 
-    debug = info = warning = error = emit
-
 
 class _FromLibraries(logging.Handler):
     """Lines of libraries that use Python's own logging."""
@@ -227,17 +233,6 @@ class _FromLibraries(logging.Handler):
         if record.exc_info:
             line["exception"] = logging.Formatter().formatException(record.exc_info)
         _outputs.emit(line)
-
-
-def _add_level(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event["level"] = method
-    event["time"] = clock.rfc3339(clock.wall())
-    return event
-
-
-def _render(_: object, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[object], dict[str, Any]]:
-    # structlog: a tuple is the arguments of the sink's method.
-    return (event,), {}
 
 
 def _without_traceback(line: Mapping[str, object]) -> Mapping[str, object]:

@@ -6,7 +6,7 @@ waits behind a megabyte. Frames: [header] or [header, body]; the header is a msg
 in the order of the class, the body is bytes that belong to the message (a WARC record, a piece of one, robots.txt).
 
     worker -> shard   control   Hello  Heartbeat  Release  Want  Goodbye
-                      data      Page  Piece  Links  Robots
+                      data      Page  Piece  FilePiece  Links  Robots
     shard -> worker   control   Welcome  Denied  Alive  Lease  Terms  HelloAgain
                       data      Answer
     control <-> shard           Poll  Report  Close  Closed  Cap  CapSet            (in one process today)
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, NamedTuple, NewType
 
-VERSION = 2
+VERSION = 3
 """Of the protocol; a Hello with another one is Denied."""
 
 PIECE_BYTES = 1 << 20
@@ -40,6 +40,9 @@ PIECE_BYTES = 1 << 20
 
 MAX_HEADER_BYTES = 8 << 20
 """A header frame is never longer; a Lease of 512 requests with the longest URLs stays below."""
+
+FILE_WINDOW = 8
+"""Pieces of one download that may be on their way without an answer."""
 
 TEXT_LINES, LINK_LINES = ".text", ".links"
 """Names of items that are no extractor's, which cannot begin with a point: lines of `text` and of `links`."""
@@ -146,6 +149,10 @@ ROBOTS_ORDINAL = 0xFFFF
 SITEMAP = "SITEMAP"
 """The method of a request for a sitemap: fetched by GET, read for what it lists, and no line in `pages`."""
 
+DOWNLOAD = "DOWNLOAD"
+"""The method of a request for a file: fetched by GET, and what comes with a good status is kept in `files`, whatever
+its type. `carry`: the name that is wanted for it, UTF-8; None: it is found."""
+
 
 class Request(NamedTuple):
     """One request as it is lent. `attempts` counts the tries before this one; `referrer` is None for a seed."""
@@ -239,6 +246,8 @@ class Heartbeat:
     """Of one processor, since the heartbeat before."""
     rss: U64 = 0
     """Resident memory, bytes."""
+    extract_percent: U16 = 0
+    """Of this process's time, that extractors took of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +309,18 @@ class Facts(NamedTuple):
     simhash: U64 | None = None
 
 
+class File(NamedTuple):
+    """A Page whose body is a download's, and no record.
+
+    `name`: what its server or its URL calls it, with an extension; the shard makes it safe. `began`: as in FilePiece;
+    0 where no piece was sent. `first`: pieces of an earlier fetch that it goes on from.
+    """
+
+    name: Annotated[str, Size(1024)]
+    began: U64
+    first: U32
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """The result of one request of a lease, with its outlinks for this shard and its WARC records.
@@ -328,6 +349,10 @@ class Page:
     TEXT_LINES and LINK_LINES; the latter's JSON may be several lines."""
     cookies: Annotated[bytes, Size(1 << 16)] | None = None
     """The host's cookies after this page, where it changed them; opaque here, comes back with the next lease."""
+    file: File | None = None
+    """A download: `pieces` counts FilePieces, those of an earlier fetch included; what follows them is the body, with
+    `split` 0. With outcome OK the file is whole; its digest is None where it went on from another fetch. With another
+    outcome it broke off; then without any piece what was kept of it before serves no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +367,29 @@ class Piece:
     lease: Lid
     ordinal: U16
     index: U32
+
+
+@dataclass(frozen=True, slots=True)
+class FilePiece:
+    """The `index`-th PIECE_BYTES of a download, sent as it comes; exactly that long.
+
+    `began` tells the fetches of one process apart and only grows; `first`: pieces of an earlier fetch that this one
+    goes on from, so that its own begin with that index. `validator`: a strong ETag or a Last-Modified by which the
+    rest can be asked for when it breaks off; None: it cannot be.
+
+    Owed like a page; at most FILE_WINDOW of a download are without an answer. Refused with another code than
+    `lease`: what came before is not there; the fetch is broken off, and its lease given back. An accepted one is kept
+    until the download's Page, or the next fetch, which may go on from it.
+    """
+
+    number: U64
+    session: Session
+    lease: Lid
+    ordinal: U16
+    index: U32
+    began: U64
+    first: U32
+    validator: Prose | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +424,8 @@ class Robots:
     """Canonical addresses of the sitemaps that it names, of those that are to be read."""
     reason: Word | None = None
     """Where no answer came: the stable code that says more than the verdict, `tls_expired`."""
+    retry_after: Seconds | None = None
+    """As in Page."""
 
 
 # ------------------------------------------------------------------------------------- shard -> worker, control
@@ -386,7 +436,7 @@ class Welcome:
     """You are in. What a worker needs to know of the crawl; sent again after each Hello.
 
     `ttl` and `heartbeat` in seconds; `slots`: which shard owns each slot, a byte each; `config` and `scope` are
-    msgpack maps, decoded by common/config.py and common/scope.py. Another `crawl`, or an `epoch` or a `store` (the
+    msgpack maps, decoded by common/configwire.py and common/scope.py. Another `crawl`, or an `epoch` or a `store` (the
     shard's commits so far) that went back, means: drop all that you hold. One that answers an older Hello than the
     last one did is late, and ignored (rule 12).
     """
@@ -440,6 +490,14 @@ class Alive:
     """Begin nothing more of these, and give them back: their terms have changed."""
 
 
+class Resume(NamedTuple):
+    """Of a request of a lease: so many pieces of its download are kept, and this validator speaks for them."""
+
+    ordinal: U16
+    pieces: U32
+    validator: Prose
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """Fetch these requests of one host, at most `lanes` at once, `delay` seconds between them in each lane.
@@ -457,6 +515,7 @@ class Lease:
     robots: Annotated[tuple[RobotsRules, ...], Size(64)]
     cookies: Annotated[bytes, Size(1 << 16)] | None
     requests: Annotated[tuple[Request, ...], Size(4096)]
+    resumes: Annotated[tuple[Resume, ...], Size(4096)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,7 +546,8 @@ class HelloAgain:
 class Answer:
     """Data messages that are durable now, and those that are refused with the reason's code.
 
-    `lease`: its lease is not held, drop it (rule 11). `pieces`: send the pieces again, then the page.
+    `lease`: its lease is not held, drop it (rule 11). `pieces`: send the pieces again, then the page; of a download:
+    break it off, and give the lease back.
     """
 
     session: Session
@@ -561,7 +621,7 @@ class CapSet:
 
 
 WorkerControl = Hello | Heartbeat | Release | Want | Goodbye
-WorkerPaper = Page | Piece | Links | Robots
+WorkerPaper = Page | Piece | FilePiece | Links | Robots
 ShardControl = Welcome | Denied | Alive | Lease | Terms | HelloAgain
 FromWorker = WorkerControl | WorkerPaper
 ToWorker = ShardControl | Answer
@@ -578,6 +638,7 @@ TAGS: dict[int, type[Message]] = {
     17: Piece,
     18: Links,
     19: Robots,
+    20: FilePiece,
     32: Welcome,
     33: Denied,
     34: Alive,
@@ -594,5 +655,5 @@ TAGS: dict[int, type[Message]] = {
 }
 """The number that stands for each class on the wire; never reused."""
 
-FROM_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (1, 2, 3, 4, 5, 16, 17, 18, 19))
+FROM_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (1, 2, 3, 4, 5, 16, 17, 18, 19, 20))
 TO_WORKER: frozenset[type[Message]] = frozenset(TAGS[tag] for tag in (32, 33, 34, 35, 36, 37, 48))

@@ -16,8 +16,13 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, replace
-from typing import TypeVar, cast
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from common.nearest import closest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -110,9 +115,9 @@ def option(
     return field(default=default, metadata={"option": described})
 
 
-def described(of: Field[object]) -> Option | None:
-    """The option in a field's metadata; None for a field that is none."""
-    return cast("Option | None", of.metadata.get("option"))
+def options_of(cls: type[DataclassInstance]) -> dict[str, Option]:
+    """The options among the fields of a class, by name, in its order."""
+    return {of.name: of.metadata["option"] for of in fields(cls) if "option" in of.metadata}
 
 
 def quoted(text: str) -> str:
@@ -319,13 +324,12 @@ def _array(value: object) -> str:
 
 
 def _one_of(text: str, names: tuple[str, ...]) -> str:
-    import difflib  # only on the way to an error
-
-    near = difflib.get_close_matches(text.lower(), [name.lower() for name in names], 1)
-    hint = f"did you mean {next(name for name in names if name.lower() == near[0])}?" if near else ""
-    if hint and len(names) > 8:
-        return f"{text!r} is unknown; {hint}"
-    return f"{text!r} is not one of {', '.join(names)}" + (f"; {hint}" if hint else "")
+    by_lower = {name.lower(): name for name in names}
+    near = closest(text.lower(), by_lower, alike=0.6)
+    meant = "" if near is None else f"; did you mean {by_lower[near]}?"
+    if meant and len(names) > 8:
+        return f"{text!r} is unknown{meant}"
+    return f"{text!r} is not one of {', '.join(names)}{meant}"
 
 
 def _plain_number(value: object) -> str:

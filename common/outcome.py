@@ -49,6 +49,7 @@ class Outcome(StrEnum):
     UNSUPPORTED = "UNSUPPORTED"
     TRAP = "TRAP"
     LIMIT = "LIMIT"
+    """Reserved: what a limit holds back stays queued, so that a higher limit goes on with it."""
     OPERATOR = "OPERATOR"
 
     @property

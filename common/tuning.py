@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.options import BYTES, SECONDS, above_zero, option, whole
+from common.options import BYTES, SECONDS, Option, above_zero, option, options_of, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +107,7 @@ class Tuning:
         help="size at which a log file is closed; four are kept",
         why="some days of a busy crawl",
     )
+
+
+TUNING: dict[str, Option] = options_of(Tuning)
+"""The numbers of section [tuning], by key."""

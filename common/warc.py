@@ -28,7 +28,7 @@ from typing import Literal
 
 from isal import igzip_lib, isal_zlib
 
-from common.config import MASK, SECRET_HEADERS
+from common.masking import MASK, SECRET_HEADERS
 
 IDENTICAL_PAYLOAD = "http://netpreserve.org/warc/1.1/revisit/identical-payload-digest"
 NOT_MODIFIED = "http://netpreserve.org/warc/1.1/revisit/server-not-modified"
@@ -112,11 +112,7 @@ def response_record(
     then stored as it is inside the gzip member.
     """
     lines = [
-        "WARC/1.1",
-        "WARC-Type: response",
-        f"WARC-Record-ID: {record_id}",
-        f"WARC-Date: {warc_date(date)}",
-        f"WARC-Target-URI: {url}",
+        *_begun("response", record_id, date, url),
         f"WARC-Payload-Digest: {digest}",
     ]
     if ip is not None:
@@ -138,13 +134,7 @@ def request_record(
     concurrent_to: str | None,
 ) -> bytes:
     """A request: `head` as sent. The values of secret headers are masked. `concurrent_to`: its response's id."""
-    lines = [
-        "WARC/1.1",
-        "WARC-Type: request",
-        f"WARC-Record-ID: {record_id}",
-        f"WARC-Date: {warc_date(date)}",
-        f"WARC-Target-URI: {url}",
-    ]
+    lines = _begun("request", record_id, date, url)
     if ip is not None:
         lines.append(f"WARC-IP-Address: {ip}")
     if concurrent_to is not None:
@@ -173,11 +163,7 @@ def revisit_record(
     (then it is that of the record referred to, or None). `refers_to_date` is exactly that record's `date`.
     """
     lines = [
-        "WARC/1.1",
-        "WARC-Type: revisit",
-        f"WARC-Record-ID: {record_id}",
-        f"WARC-Date: {warc_date(date)}",
-        f"WARC-Target-URI: {url}",
+        *_begun("revisit", record_id, date, url),
         f"WARC-Profile: {profile}",
         f"WARC-Refers-To-Target-URI: {refers_to_url}",
         f"WARC-Refers-To-Date: {warc_date(refers_to_date)}",
@@ -197,34 +183,27 @@ def revisit_record(
 def warcinfo_record(*, record_id: str, date: float, filename: str, fields: Mapping[str, str]) -> bytes:
     """The first record of a file. `fields`: software, operator, robots and the like, by the standard's names."""
     lines = [
-        "WARC/1.1",
-        "WARC-Type: warcinfo",
-        f"WARC-Record-ID: {record_id}",
-        f"WARC-Date: {warc_date(date)}",
+        *_begun("warcinfo", record_id, date),
         f"WARC-Filename: {filename}",
         "Content-Type: application/warc-fields",
     ]
     return _record(lines, _fields(fields), b"")
 
 
-def metadata_record(
-    *, record_id: str, date: float, url: str, concurrent_to: str | None, fields: Mapping[str, str]
-) -> bytes:
-    """Facts about a URL or about another record (`concurrent_to`), as named fields."""
+# --- their bytes -----------------------------------------------------------------------------------------------
+
+
+def _begun(kind: str, record_id: str, date: float, url: str | None = None) -> list[str]:
+    """What every record begins with."""
     lines = [
         "WARC/1.1",
-        "WARC-Type: metadata",
+        f"WARC-Type: {kind}",
         f"WARC-Record-ID: {record_id}",
         f"WARC-Date: {warc_date(date)}",
-        f"WARC-Target-URI: {url}",
     ]
-    if concurrent_to is not None:
-        lines.append(f"WARC-Concurrent-To: {concurrent_to}")
-    lines.append("Content-Type: application/warc-fields")
-    return _record(lines, _fields(fields), b"")
-
-
-# --- their bytes -----------------------------------------------------------------------------------------------
+    if url is not None:
+        lines.append(f"WARC-Target-URI: {url}")
+    return lines
 
 
 def _record(lines: list[str], head: bytes, payload: bytes, *, stored: bool = False) -> bytes:

@@ -2,7 +2,11 @@
 
 What does not decode exactly raises `ProtocolError`: an unknown tag, a missing field, an `int` where a `str` belongs
 (also `True` where a number belongs), a number out of its range, anything longer than its bound. Nothing is coerced
-but an integer where seconds are expected. Cost: about 5 µs to decode a Page, 3 µs to encode it (scripts/bench).
+but an integer where seconds are expected.
+
+A message is looked at twice at most. First by a function made for its class, which takes what is plainly right and
+says nothing of the rest: 6 µs for a Page with its links. What it does not take goes through the checks, a closure a
+field, which know better and say what is wrong: 14 µs. A test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
+from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -47,12 +52,18 @@ def decode(frames: Sequence[bytes], expected: Collection[type[Message]]) -> tupl
     if len(body) > MAX_BODY_BYTES:
         raise ProtocolError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES}")
     values = _unpack(header, max_map_len=0, max_ext_len=0, object_hook=_no_map)
-    if not isinstance(values, tuple) or not values or type(values[0]) is not int:
+    if type(values) is not tuple or not values or type(values[0]) is not int:
         raise ProtocolError("header is no array that begins with a tag")
-    decoder = _DECODERS.get(values[0])
-    if decoder is None or decoder[0] not in expected:
+    kind = TAGS.get(values[0])
+    if kind is None or kind not in expected:
         raise ProtocolError(f"unexpected tag {values[0]}")
-    kind, names, checks = decoder
+    message = taker(kind)(values)  # type: ignore[arg-type]  # a class is hashable
+    return (strictly(kind, values) if message is None else message), body
+
+
+def strictly(kind: type[Message], values: tuple[Any, ...]) -> Message:
+    """The message in an unpacked header, every field checked by itself. Raises ProtocolError, which names the field."""
+    names, checks = _checks(kind)  # type: ignore[arg-type]  # as above
     if len(values) != len(checks) + 1:
         raise ProtocolError(f"{kind.__name__}: {len(values) - 1} fields, {len(checks)} expected")
     checked = []
@@ -61,7 +72,7 @@ def decode(frames: Sequence[bytes], expected: Collection[type[Message]]) -> tupl
             checked.append(check(values[position]))
         except _Bad as bad:
             raise ProtocolError(f"{kind.__name__}.{names[position - 1]}: {bad}") from None
-    return kind(*checked), body
+    return kind(*checked)
 
 
 def pack(value: Any) -> bytes:
@@ -188,10 +199,10 @@ def _compile(kind: Any, bound: Range | Size | None = None) -> _Check:
                 raise TypeError(f"{kind} has no bound")
             return _many(_compile(parts[0]), bound.high)
         return _row(tuple, [_compile(part) for part in parts])
-    if isinstance(kind, type) and issubclass(kind, tuple):
+    if hasattr(kind, "_fields"):  # a NamedTuple
         hints = get_type_hints(kind, include_extras=True)
-        make = _links if kind is LinkGroup else kind._make  # type: ignore[attr-defined]  # NamedTuple
-        return _row(make, [_compile(hints[name]) for name in kind._fields])  # type: ignore[attr-defined]
+        make = _links if kind is LinkGroup else kind._make
+        return _row(make, [_compile(hints[name]) for name in kind._fields])
     if kind is bool:
         return _flag
     if kind in (int, float):
@@ -205,10 +216,112 @@ def _compile(kind: Any, bound: Range | Size | None = None) -> _Check:
     raise TypeError(f"no check for {kind}")
 
 
-def _decoder(kind: type[Message]) -> tuple[type[Message], tuple[str, ...], tuple[_Check, ...]]:
+@cache
+def _checks(kind: type[Message]) -> tuple[tuple[str, ...], tuple[_Check, ...]]:
     hints = get_type_hints(kind, include_extras=True)
     names = tuple(field.name for field in fields(kind))
-    return kind, names, tuple(_compile(hints[name]) for name in names)
+    return names, tuple(_compile(hints[name]) for name in names)
+
+
+# ----------------------------------------------------------------------------- and once more, a function a message
+
+
+@cache
+def taker(kind: type[Message]) -> Callable[[tuple[Any, ...]], Message | None]:
+    """The message in an unpacked header, or None if anything about it is not plainly right. Written out as Python, as
+    dataclasses write their methods: a closure a field costs twice as much. Made when the first of its class comes."""
+    source = _Source({"make": kind, "new": tuple.__new__})
+    hints = get_type_hints(kind, include_extras=True)
+    parts = [f"v{number}" for number in range(len(fields(kind)))]
+    source.add(f"if len(values) != {len(parts) + 1}: return None")
+    source.add(f"_, {', '.join(parts)}, = values")
+    for part, field in zip(parts, fields(kind), strict=True):
+        source.take(part, hints[field.name])
+    source.add(f"return make({', '.join(parts)})")
+    exec("def take(values):\n" + "\n".join(source.lines), source.names)
+    take: Callable[[tuple[Any, ...]], Message | None] = source.names["take"]
+    return take
+
+
+class _Source:
+    """The body of such a function as it grows. `take` adds what leaves in a variable the value of a type, or returns
+    None; the types are those that `_compile` knows, and no others."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.lines: list[str] = []
+        self.names = names
+        self._depth = 1
+
+    def add(self, line: str) -> None:
+        self.lines.append(" " * self._depth + line)
+
+    def take(self, var: str, kind: Any, bound: Range | Size | None = None) -> bool:
+        """Returns whether the variable is set to something else than what came."""
+        kind = getattr(kind, "__supertype__", kind)
+        origin = get_origin(kind)
+        if origin is Annotated:
+            inner, *bounds = get_args(kind)
+            return self.take(var, inner, bounds[0])
+        if origin in (Union, types.UnionType):
+            (inner,) = [part for part in get_args(kind) if part is not type(None)]
+            self.add(f"if {var} is not None:")
+            return self._within(var, inner, bound)
+        if origin is tuple:
+            parts = get_args(kind)
+            if len(parts) == 2 and parts[1] is Ellipsis:
+                assert isinstance(bound, Size)
+                return self._many(var, parts[0], bound)
+            return self._row(var, parts, "tuple")
+        if isinstance(kind, type) and issubclass(kind, tuple):
+            return self._named(var, kind)
+        if kind is bool:
+            self._only(f"{var} is True or {var} is False")
+        elif isinstance(bound, Range):
+            self._only(f"type({var}) is {kind.__name__} and {bound.low} <= {var} <= {bound.high}")
+        else:
+            assert isinstance(bound, Size)
+            self._only(f"type({var}) is {kind.__name__} and len({var}) <= {bound.high}")
+        return False
+
+    def _only(self, condition: str) -> None:
+        self.add(f"if not ({condition}): return None")
+
+    def _within(self, var: str, kind: Any, bound: Range | Size | None) -> bool:
+        self._depth += 1
+        changed = self.take(var, kind, bound)
+        self._depth -= 1
+        return changed
+
+    def _many(self, var: str, kind: Any, bound: Size) -> bool:
+        self._only(f"type({var}) is tuple and len({var}) <= {bound.high}")
+        start = len(self.lines)
+        self.add(f"for {var}_ in {var}:")
+        if not self._within(f"{var}_", kind, None):
+            return False
+        self.lines.insert(start, " " * self._depth + f"{var}s = []")
+        self.add(f" {var}s.append({var}_)")
+        self.add(f"{var} = tuple({var}s)")
+        return True
+
+    def _row(self, var: str, kinds: Sequence[Any], make: str) -> bool:
+        self._only(f"type({var}) is tuple and len({var}) == {len(kinds)}")
+        parts = [f"{var}_{number}" for number in range(len(kinds))]
+        self.add(f"{', '.join(parts)}, = {var}")
+        changed = [self.take(part, kind) for part, kind in zip(parts, kinds, strict=True)]
+        if any(changed) or make != "tuple":
+            whole = f"({', '.join(parts)},)" if any(changed) else var
+            self.add(f"{var} = {whole if make == 'tuple' else f'new({make}, {whole})'}")
+            return True
+        return False
+
+    def _named(self, var: str, kind: Any) -> bool:
+        hints = get_type_hints(kind, include_extras=True)
+        self.names[kind.__name__] = kind
+        self._row(var, [hints[name] for name in kind._fields], kind.__name__)
+        if kind is LinkGroup:  # as in _links
+            for column in ("forms", "lastmods"):
+                self._only(f"{var}.{column} is None or len({var}.{column}) == len({var}.urls)")
+        return True
 
 
 def _taker(kind: type[Message]) -> Callable[[Message], tuple[Any, ...]]:
@@ -219,4 +332,3 @@ def _taker(kind: type[Message]) -> Callable[[Message], tuple[Any, ...]]:
 
 _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 _ENCODERS = {kind: (tag, _taker(kind)) for tag, kind in TAGS.items()}
-_DECODERS = {tag: _decoder(kind) for tag, kind in TAGS.items()}

@@ -8,39 +8,26 @@ No I/O, no clock.
 
 from __future__ import annotations
 
-from enum import Enum
-
 from common import messages as m
+from common.configwire import config_to_wire
 from common.messages import Flag, Form, Request
 from common.outcome import Outcome
 from common.scope import Scope
 from common.url import CanonicalURL, HostKey, authority, has_canonical_shape, host_key, slot
 from common.wire import pack as pack_wire
 from coordinator.explain import GET, plain_form
-from coordinator.frontier import CHARGED
-from coordinator.hostqueue import Host
-from coordinator.ledger import Counts
+from coordinator.rounds import last_known
 from coordinator.state import ShardState, session_id
 from coordinator.steps import Seeded, Seeds
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
+    CHARGED,
     DoneRow,
     meta_row,
     pack,
-    request_row,
     trap_row,
-    unpack_request_row,
 )
 from coordinator.traps import refusal as trapped_by
-
-
-class _Unknown(Enum):
-    """No earlier round knew the request. (None is the form of a plain GET.)"""
-
-    UNKNOWN = 0
-
-
-UNKNOWN = _Unknown.UNKNOWN
 
 
 class Admission:
@@ -69,7 +56,8 @@ class Admission:
     def links(self, group: m.LinkGroup, parent: Request | None, now: float, wall: float) -> None:
         """Outlinks of a page, the entries of a sitemap, or the target of a redirect."""
         config, refused = self._state.config, self._state.ledger.counts.refused
-        hop = group.hops > 0
+        # What a redirect may widen needs a page whose lease was held; of other shards' pages this one knows nothing.
+        hop = group.hops > 0 and (parent is not None or self._state.shards > 1)
         if config.max_depth is not None and group.depth > config.max_depth:
             refused["depth"] += len(group.urls)
             return
@@ -81,7 +69,9 @@ class Admission:
                 continue
             form = None if group.forms is None else group.forms[position]
             # A hop from what was asked for is followed wherever it leads; a sitemap may stand on any host.
-            anywhere = (hop and config.no_follow) or (form is not None and form.method == m.SITEMAP)
+            # So is where a download leads that somebody's code asked for: it ends on a server for files, mostly.
+            asked = config.no_follow or (form is not None and form.method == m.DOWNLOAD)
+            anywhere = (hop and asked) or (form is not None and form.method == m.SITEMAP)
             if flags and not anywhere:
                 self._extend_scope(url)
             refusal = None if anywhere else self._state.scope.refusal(CanonicalURL(url))
@@ -127,7 +117,7 @@ class Admission:
             request = request._replace(flags=request.flags | CHARGED)
         known = False
         if state.round:
-            earlier = self._earlier(slot(host_key(CanonicalURL(request.url))), request)
+            earlier = last_known(state, slot(host_key(CanonicalURL(request.url))), request)
             if isinstance(earlier, Form | None):
                 # A budget held it back in that round; it still waits, and is fetched once, as of that round.
                 state.frontier.admit(request._replace(form=earlier), now, wall)
@@ -174,25 +164,6 @@ class Admission:
 
     # --------------------------------------------------------------------------------------------------- recrawls
 
-    def earlier(self, host: Host, request: Request) -> DoneRow | None:
-        """How the same request ended in the last round before its own that knew it."""
-        found = self._earlier(host.slot, request)
-        return found if isinstance(found, DoneRow) else None
-
-    def _earlier(self, number: int, request: Request) -> DoneRow | Form | _Unknown | None:
-        """The last round before its own that knew the request: how it ended there, or its form if it is open still."""
-        if request.form is None:
-            return UNKNOWN
-        for before in range(request.form.round - 1, -1, -1):
-            form: Form | None = request.form._replace(round=before, headers=())
-            if form == GET:
-                form = None
-            packed = self._state.rows.get(request_row(number, self._state.frontier.key_of(request.url, form)))
-            if packed is not None:
-                row = unpack_request_row(packed)
-                return row if isinstance(row, DoneRow) else form
-        return UNKNOWN
-
     def _is_fresh(self, earlier: DoneRow) -> bool:
         """Whether it was fetched lately enough not to be fetched again."""
         since, fetched_at = self._state.fresh_since, earlier.facts.fetched_at
@@ -201,7 +172,7 @@ class Admission:
     def _as_known(self, request: Request, earlier: DoneRow) -> Request:
         """The request with what a conditional one needs."""
         facts, conditions = earlier.facts, []
-        if earlier.warc is not None and facts.truncated is None:
+        if (earlier.warc is not None or earlier.file is not None) and facts.truncated is None:
             if facts.etag:
                 conditions.append(("If-None-Match", facts.etag))
             if facts.last_modified:
@@ -227,7 +198,7 @@ class Admission:
         state = self._state
         state.scope = scope
         state.rows.put(meta_row("scope"), pack(scope.version))
-        packed, config = pack_wire(scope.to_wire()), pack_wire(state.config.to_wire())
+        packed, config = pack_wire(scope.to_wire()), pack_wire(config_to_wire(state.config))
         for session in state.fleet:
             state.send_after(m.Terms(session_id(session.id), packed, scope.version, config))
 
@@ -254,21 +225,3 @@ class _Counters:
 def is_sitemap(request: Request) -> bool:
     """Whether a request is for a sitemap: no line, no budget, and read for what it lists."""
     return request.form is not None and request.form.method == m.SITEMAP
-
-
-def compare(
-    counts: Counts, outcome: Outcome, digest: str | None, earlier: DoneRow | None, *, by: int = 1
-) -> None:
-    """Count what a recrawl found: a page that is new, changed, unchanged or vanished since the round before.
-
-    `by` -1 takes it back.
-    """
-    gave = outcome in (Outcome.OK, Outcome.NOT_MODIFIED)
-    had = earlier is not None and earlier.outcome in (Outcome.OK, Outcome.NOT_MODIFIED)
-    if gave and not had:
-        counts.again["new"] += by
-    elif gave and earlier is not None:
-        same = outcome is Outcome.NOT_MODIFIED or digest == earlier.facts.digest
-        counts.again["unchanged" if same else "changed"] += by
-    elif had and outcome is not Outcome.REDIRECT:
-        counts.again["vanished"] += by

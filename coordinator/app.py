@@ -13,41 +13,40 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import signal
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import clock
-from common.config import CrawlConfig, version
+from common.config import CrawlConfig
 from common.endpoints import endpoints, is_loopback, parse
-from common.errors import BadURL, DiskFull, ShoalError, StorageError, UsageError
+from common.errors import BadURL, DiskFull, StorageError, UsageError
 from common.log import get_logger
 from common.memory import keep_freed_memory
 from common.messages import HEAD, Closed, Phase
-from common.options import ALL_PRIVATE
-from common.outcome import OUTCOMES
-from common.processors import processors
+from common.version import version
 from coordinator import crawl as control
 from coordinator import status as st
+from coordinator.calling import dashboard_url
+from coordinator.changing import in_force
 from coordinator.control import ControlServer, new_token
 from coordinator.crawl import Crawl, Stage
 from coordinator.directory import Running
+from coordinator.ending import FINISHED, LOOK, STOPPED, USAGE, Ending, verdict
 from coordinator.explain import never_admitted, normalizer_of
 from coordinator.feed import Feed
 from coordinator.intake import Intake
 from coordinator.local import LocalWorkers
 from coordinator.opening import open_shard
 from coordinator.progress import Reporter, reporter
+from coordinator.reach import reachable_hosts, reachable_http, worker_commands
 from coordinator.server import Keys, ShardServer, new_keys
 from coordinator.settings import CoordinatorSettings
 from coordinator.sink import room
 from coordinator.steering import Changer
 from coordinator.steps import Asked, Rescoped, Say, Seeded, Steered, Tell, Tick
 from coordinator.watch import Watch
-
-FINISHED, LOOK, STOPPED, INTERRUPTED = 0, 1, 3, 130
 
 DRAIN_SECONDS = 7.0
 """How long a clean stop waits for workers to bring home what is in flight; they take at most five."""
@@ -79,7 +78,6 @@ class Coordinator:
         self._settings = settings
         config = settings.config
         self._directory = settings.directory
-        self._loop = asyncio.get_running_loop()
         self._reporter: Reporter = reporter(config)
         opened = open_shard(self._directory.path, config)
         self._store = opened.store
@@ -114,8 +112,7 @@ class Coordinator:
         self._watch: Watch | None = None
         self._paused = False
         self._disk_short = False
-        self._ending: asyncio.Future[tuple[int, str]] = self._loop.create_future()
-        self._stop_now = asyncio.Event()
+        self._ending = Ending(self._say)
         self._exit: int | None = None
         self._reason = ""
         self._begun = clock.now()
@@ -135,17 +132,16 @@ class Coordinator:
 
     async def run(self) -> int:
         """See the module's docstring."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._signalled, number)
-        self._loop.set_exception_handler(self._callback_failed)
+        self._ending.listen()
         committing: asyncio.Task[None] | None = None
         try:
             try:
                 await self._open()
                 committing = asyncio.create_task(self._server.run(), name="commits")
-                committing.add_done_callback(self._commits_ended)
+                committing.add_done_callback(self._ending.task_ended)
                 code, reason = await self._crawl_on()
                 code, reason = await self._end(code, reason)
+                self._exit, self._reason = code, reason  # for those who watch: the last that they hear
             except (StorageError, OSError) as error:
                 code, reason = LOOK, f"storage: {error}"
                 log.error("storage.failed", error=str(error))
@@ -153,8 +149,7 @@ class Coordinator:
                     f"storage failed: {error}; what was committed is whole, start again when it is mended"
                 )
             finally:
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    self._loop.remove_signal_handler(number)
+                self._ending.stop_listening()
                 await self._close(committing)
             if self._server.disk_full:
                 self._say("the disk is still full: what it had no room for is fetched again next time")
@@ -198,8 +193,18 @@ class Coordinator:
                 version=version(),
             )
         )
+        self._say_where(http, token)
         if self._local is not None:
             await self._local.start()
+
+    def _say_where(self, http: str, token: str) -> None:
+        """Where the dashboard is. With the token, which may steer, on a terminal alone: logs are read by others."""
+        given = self._settings.http
+        at_terminal = sys.stderr.isatty()
+        if given is None and not at_terminal:
+            return
+        reached = reachable_http(http, given, self._settings.advertise)
+        self._say(f"dashboard: {dashboard_url(reached, token if at_terminal else None)}")
 
     def _listen_to_all(self) -> None:
         listen = self._settings.listen or "tcp://127.0.0.1:7777"
@@ -214,18 +219,12 @@ class Coordinator:
             keys = Keys(worker.server_public, secret, worker.client_public)
         addresses = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*") if port == 0 else endpoints(listen, 0)
         self._server.listen(addresses, keys)
-        key_path = self._directory.worker_key_path.absolute()
-        more = [] if keys is None else ["--key", shlex.quote(str(key_path))]
-        if self._config.allow_private and keys is not None:
-            more.append(_allow_private(self._config.allow_private))
         hosts = reachable_hosts(host, self._settings.advertise)
-        self._control = f"tcp://{hosts[0]}:{port}"
-        lines = [
-            " ".join([f"worker start --procs {processors()} --coord tcp://{each}:{port}", *more])
-            for each in hosts
-        ]
-        self._worker_command = lines[0]
-        copied = "" if keys is None else f" (copy {key_path} to them)"
+        reached = [f"tcp://{each}:{port}" for each in hosts]
+        key_path = None if keys is None else self._directory.worker_key_path.absolute()
+        lines = worker_commands(reached, key_path, self._config.allow_private)
+        self._control, self._worker_command = reached[0], lines[0]
+        copied = "" if key_path is None else f" (copy {key_path} to them)"
         self._say(f"start workers, on this machine or others{copied}, as many as you like:")
         for line in lines:
             self._say(f"  {line}")
@@ -238,7 +237,7 @@ class Coordinator:
                 tasks.append(group.create_task(self._tick(), name="tick"))
                 if self._local is not None:
                     tasks.append(group.create_task(self._mind_workers(self._local), name="workers"))
-                result = await self._ending
+                result = await self._ending.wait()
                 for task in tasks:
                     task.cancel()
         except ExceptionGroup as failed:
@@ -254,18 +253,20 @@ class Coordinator:
     async def _end(self, code: int, reason: str) -> tuple[int, str]:
         """Bring home what is in flight, unless it is over or has to be at once."""
         finished = self._crawl.stage is Stage.FINISHED
-        if not finished and not self._stop_now.is_set():
+        if not finished and not self._ending.at_once.is_set():
             self._server.deliver(Steered(Phase.STOPPING))
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    while self._server.core.leases.requests and not self._stop_now.is_set():
+                    while self._server.core.leases.requests and not self._ending.at_once.is_set():
                         await asyncio.sleep(0.05)
                         self._show()
             except TimeoutError:
                 pass
         if finished:
             self._server.deliver(Steered(Phase.FINISHED))
-            code, reason = self._verdict(code, reason)
+            bad_seeds = self._intake.tally.bad
+            worse = verdict(self._server.core.ledger.counts, self._config.fail_on, bad_seeds=bad_seeds)
+            code, reason = worse or (code, reason)
         if self._local is not None and finished:
             try:
                 async with asyncio.timeout(FOLLOW_SECONDS):
@@ -273,12 +274,12 @@ class Coordinator:
             except TimeoutError:
                 pass
         elif self._local is None:
-            await asyncio.sleep(0.3 if not self._stop_now.is_set() else 0.0)
+            await asyncio.sleep(0.3 if not self._ending.at_once.is_set() else 0.0)
         return code, reason
 
     async def _close(self, committing: asyncio.Task[None] | None) -> None:
         if self._local is not None:
-            await self._local.stop(now=self._stop_now.is_set())
+            await self._local.stop(now=self._ending.at_once.is_set())
         self._server.stop()
         if committing is not None:
             await asyncio.wait([committing], timeout=DRAIN_SECONDS)
@@ -307,11 +308,11 @@ class Coordinator:
                 await self._changer.visit_again()
         except UsageError as error:
             self._say(str(error))
-            self._finish(2, str(error))
+            self._ending.finish(USAGE, str(error))
             return
         except StorageError as error:  # of the snapshot that is walked over; as itself, not in a group
             self._say(f"storage failed: {error}; what was committed is whole, start again when it is mended")
-            self._finish(LOOK, f"storage: {error}")
+            self._ending.finish(LOOK, f"storage: {error}")
             return
         finally:
             self._crawl.source_closed()
@@ -320,7 +321,12 @@ class Coordinator:
         if self._stay:
             return
         if counts.admitted == 0:
-            self._say("no seed could be used: nothing to do")
+            if self._intake.tally.read:
+                self._say("no seed could be used: nothing to do")
+            else:
+                text = f"nothing to crawl: {_empty(self._settings.seeds)}"
+                self._say(text)
+                self._ending.finish(USAGE, text)
         elif counts.admitted == counts.ended == ended_before:
             what = "the seeds bring nothing new" if self._settings.seeds else "give new seeds to go on"
             if self._settings.recrawl is not None:
@@ -352,14 +358,14 @@ class Coordinator:
         if self._crawl.stage is not Stage.FINISHED:
             log.error("workers.ended", code=code)
             self._say("the local workers have ended; look into DIR/logs")
-            self._finish(LOOK, "the local workers ended")
+            self._ending.finish(LOOK, "the local workers ended")
 
     def _check_limits(self, now: float) -> None:
         config, counts = self._config, self._server.core.ledger.counts
         if config.max_time is not None and now - self._begun >= config.max_time:
-            self._finish(FINISHED, "--max-time")
+            self._ending.finish(FINISHED, "--max-time")
         if config.max_total_bytes is not None and counts.bytes >= config.max_total_bytes:
-            self._finish(FINISHED, "--max-total-bytes")
+            self._ending.finish(FINISHED, "--max-total-bytes")
         free = room(self._directory.path)
         short = free < config.min_free
         if short != self._disk_short:
@@ -386,7 +392,7 @@ class Coordinator:
         if isinstance(told.message, Closed) and self._crawl.stage is Stage.FINISHED:
             counts = self._server.core.ledger.counts
             held = counts.admitted - counts.ended
-            self._finish(
+            self._ending.finish(
                 FINISHED, "--max-pages" if held and self._config.max_pages is not None else "finished"
             )
 
@@ -406,46 +412,6 @@ class Coordinator:
         phase = Phase.PAUSED if held else Phase.RUNNING
         if self._server.core.phase is not phase:
             self._server.deliver(Steered(phase))
-
-    def _signalled(self, number: int) -> None:
-        if self._ending.done():
-            self._stop_now.set()
-            return
-        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-        self._say(f"{name}: bringing home what is in flight; once more stops at once")
-        self._finish(INTERRUPTED if number == signal.SIGINT else STOPPED, name)
-
-    def _finish(self, code: int, reason: str) -> None:
-        if not self._ending.done():
-            self._ending.set_result((code, reason))
-
-    def _commits_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("coordinator.failed", error=repr(error))
-            self._stop_now.set()
-            what = str(error) if isinstance(error, ShoalError) else f"an error of Shoal's own, {error!r}"
-            self._say(f"{what}; see DIR/logs. What was committed is whole: the same command goes on")
-            self._finish(LOOK, what)
-
-    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An error in a callback must not be logged and forgotten: a crawl that goes on without a step may hang."""
-        error = context.get("exception")
-        log.error("callback.failed", message=context.get("message"), error=repr(error), exc_info=error)
-        if error is not None and not isinstance(error, OSError):
-            self._stop_now.set()
-            self._finish(LOOK, f"an error of Shoal's own, {error!r}")
-
-    def _verdict(self, code: int, reason: str) -> tuple[int, str]:
-        """The exit code of a crawl that is over (contract, section 1)."""
-        counts = self._server.core.ledger.counts
-        wanted = {OUTCOMES[key].value for key, count in counts.done.items() if count}
-        if failing := sorted(wanted & set(self._config.fail_on)):
-            return LOOK, "--fail-on " + ",".join(failing)
-        if "POISON" in wanted:
-            return LOOK, "poison"
-        if (counts.admitted or self._intake.tally.bad) and not counts.seeds_ok:
-            return LOOK, "no seed gave a page"
-        return code, reason
 
     # ---------------------------------------------------------------------------------------------------- people
 
@@ -474,10 +440,14 @@ class Coordinator:
         assert self._watch is not None
         return self._watch.history()
 
+    def options(self) -> dict[str, Any]:
+        """What `set_options` changes, as it stands."""
+        return in_force(self._config)
+
     def _phase(self) -> st.Phase:
         if self._exit is not None:
             return st.Phase.FINISHED if self._crawl.stage is Stage.FINISHED else st.Phase.STOPPED
-        if self._ending.done() and self._crawl.stage is not Stage.FINISHED:
+        if self._ending.begun and self._crawl.stage is not Stage.FINISHED:
             return st.Phase.STOPPING
         if self._paused:
             return st.Phase.PAUSED
@@ -521,8 +491,8 @@ class Coordinator:
     async def stop(self, now: bool) -> None:
         """End cleanly, or at once."""
         if now:
-            self._stop_now.set()
-        self._finish(STOPPED, "stopped by hand")
+            self._ending.at_once.set()
+        self._ending.finish(STOPPED, "stopped by hand")
 
     async def pause(self) -> None:
         """Fetch nothing until `resume`; what is in flight is brought home."""
@@ -544,37 +514,13 @@ class Coordinator:
         return known if known is not None else never_admitted(url, core.scope, self._config)
 
 
-def reachable_hosts(host: str, advertise: str | None) -> list[str]:
-    """What workers may name as the host of a coordinator that listens on `host`; the likeliest first."""
-    if advertise is not None:
-        return [advertise]
-    if host == "0.0.0.0":
-        return _own_addresses(_V4)
-    if host in ("*", "[::]"):
-        return _own_addresses(_V4, _V6)
-    return [host]
-
-
-def _allow_private(networks: tuple[str, ...]) -> str:
-    """The worker's own consent to private addresses: it is asked for where the coordinator may be a stranger."""
-    return "--allow-private" if networks == (ALL_PRIVATE,) else "--allow-private=" + ",".join(networks)
-
-
-_V4 = (socket.AF_INET, "192.0.2.1")
-_V6 = (socket.AF_INET6, "2001:db8::1")
-"""A family, and an address of it that is nobody's: to see from where one would speak to it."""
-
-
-def _own_addresses(*families: tuple[socket.AddressFamily, str]) -> list[str]:
-    """Addresses that others may reach this machine by, loopback last. Nothing is sent."""
-    found: dict[str, None] = {}
-    for family, far in families:
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((far, 9))
-                address = probe.getsockname()[0]
-                found[f"[{address}]" if ":" in address else address] = None
-        except OSError:
-            continue
-    found["127.0.0.1"] = None
-    return list(found)
+def _empty(seeds: Sequence[str]) -> str:
+    """Why there is no seed at all, not even a bad one."""
+    names = ["standard input" if seed == "-" else seed for seed in seeds]
+    match names:
+        case []:
+            return "no seed was ever given; give a URL, a file of URLs, or both"
+        case [name]:
+            return f"{name} holds no URL"
+        case _:
+            return f"none of {', '.join(names[:5])}{', ...' if names[5:] else ''} holds a URL"

@@ -11,7 +11,6 @@ holds for no other host, and there are never more rules than patterns with somet
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import glob
 import re
@@ -20,11 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.config import MASK, OPTIONS, RULE_OPTIONS, CrawlConfig, HostRule, changes, changes_refused, masked
+from common.config import OPTIONS, CrawlConfig
 from common.configfile import checked, read_extractor, read_hosts
+from common.configwire import config_to_wire
 from common.errors import BadURL, UsageError
+from common.hostrules import RULE_OPTIONS, HostRule, host_named
+from common.masking import MASK, masked
+from common.nearest import hint
 from common.url import canonical, host_key
 from common.wire import pack
+from coordinator.differences import changes_refused
 
 RESTART = {
     "scope": "the kind of the scope cannot change while the crawl runs",
@@ -34,6 +38,9 @@ RESTART = {
 
 RULES_KEPT = 10_000
 """Rules for hosts that a configuration may have: each is matched for a host that is met."""
+
+RULES_TOLD = 200
+"""Rules for hosts that are told when somebody asks what is in force; crawl.toml has all."""
 
 WIRE_BYTES = 2_000_000
 """Of a configuration as workers get it; a message holds 2 MiB of it."""
@@ -57,7 +64,7 @@ def with_options(config: CrawlConfig, settings: Mapping[str, object], *, running
         name = _name_of(key)
         of = OPTIONS.get(name)
         if of is None:
-            raise UsageError(f"no option is called {key!r}{_nearest(name, OPTIONS)}")
+            raise UsageError(f"no option is called {key!r}{hint(name, OPTIONS)}")
         if not of.kept or of.flags == "":
             raise UsageError(f"{name} is no option of the crawl itself: give it at the start")
         value = values[name] = _parsed(name, of.parse, _single(raw, many=of.kind.many))
@@ -89,7 +96,7 @@ def with_rule(
         if kind is None:
             if name in OPTIONS:
                 raise UsageError(f"{name} is no option of single hosts; those are {', '.join(RULE_OPTIONS)}")
-            raise UsageError(f"no option of hosts is called {key!r}{_nearest(name, RULE_OPTIONS)}")
+            raise UsageError(f"no option of hosts is called {key!r}{hint(name, RULE_OPTIONS)}")
         value = _single(raw, many=kind.many)
         if isinstance(value, str) and value.strip().lower() == "none" and name != "proxy":
             values[name] = None
@@ -127,13 +134,35 @@ def with_blocked(config: CrawlConfig, hosts: Sequence[str], *, undo: bool) -> Cr
 
 def fitting(config: CrawlConfig) -> CrawlConfig:
     """The same configuration, if it fits into the message that takes it to the workers; else UsageError."""
-    size = len(pack(config.to_wire()))
+    size = len(pack(config_to_wire(config)))
     if size > WIRE_BYTES:
         raise UsageError(
             f"the configuration would be {size:,} bytes, more than the {WIRE_BYTES:,} that workers take: "
             "fewer rules for hosts, or wider patterns"
         )
     return config
+
+
+def in_force(config: CrawlConfig) -> dict[str, Any]:
+    """What `set` changes, as it stands: `options` by name, and the `hosts` rules, the last RULES_TOLD of them.
+
+    Plain values, None for no limit; secrets masked.
+    """
+    options = {
+        name: _plain(masked(name, getattr(config, name)))
+        for name, of in OPTIONS.items()
+        if of.kept and not of.fixed and of.flags != "" and name not in RESTART
+    }
+    said = [
+        {"match": rule.match}
+        | {
+            name: _plain(masked(name, value))
+            for name in RULE_OPTIONS
+            if (value := getattr(rule, name)) is not None
+        }
+        for rule in config.host[-RULES_TOLD:]
+    ]
+    return {"scope": config.scope, "options": options, "hosts": said, "rules": len(config.host)}
 
 
 def pattern_of(text: str) -> str:
@@ -151,42 +180,12 @@ def pattern_of(text: str) -> str:
     return given.lower().rstrip(".")
 
 
-def host_named(match: str) -> str | None:
-    """The one host that a pattern matches; None if it may match several."""
-    name = match.replace("[[]", "[")
-    return name if glob.escape(name) == match else None
-
-
 def matches(name: str, match: str) -> bool:
     """Whether a host key is matched by a pattern."""
     return fnmatch.fnmatchcase(name, match)
 
 
-def differences(old: CrawlConfig, new: CrawlConfig) -> list[str]:
-    """What differs, as `name: old → new`, rules for hosts too; secrets masked."""
-    told = changes(old, new)
-    before, after = _by_match(old), _by_match(new)
-    for match in dict.fromkeys((*before, *after)):
-        for name, kind in RULE_OPTIONS.items():
-            was, now = before.get(match, {}).get(name), after.get(match, {}).get(name)
-            if was != now:
-                shown = [
-                    "not set" if value is None else kind.to_toml(masked(name, value)) for value in (was, now)
-                ]
-                told.append(f"{match}: {name}: {shown[0]} → {shown[1]}")
-    return told
-
-
 # -- within
-
-
-def _by_match(config: CrawlConfig) -> dict[str, dict[str, object]]:
-    """What each pattern's rules say together."""
-    said: dict[str, dict[str, object]] = {}
-    for rule in config.host:
-        values = {name: value for name in RULE_OPTIONS if (value := getattr(rule, name)) is not None}
-        said.setdefault(rule.match, {}).update(values)
-    return said
 
 
 def _blocked_ones(config: CrawlConfig) -> str:
@@ -195,6 +194,10 @@ def _blocked_ones(config: CrawlConfig) -> str:
         return "; no host is"
     more = ", ..." if len(blocked) > 3 else ""
     return "; blocked are " + ", ".join(blocked[:3]) + more
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _says(rule: HostRule) -> bool:
@@ -225,8 +228,3 @@ def _refuse_secret(name: str, value: object) -> None:
         raise UsageError(
             f"{name}: a secret is never kept on disk, and the crawl is stopped: give it at the start, --{name} ..."
         )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else ""

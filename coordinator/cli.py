@@ -10,14 +10,8 @@ from collections.abc import Sequence
 
 import click
 
-from common.commandline import Group, run
-from common.config import version
-from coordinator.commands.export import export
-from coordinator.commands.files import init, key
-from coordinator.commands.inspect import audit, tail, why
-from coordinator.commands.start import crawl, start
-from coordinator.commands.steer import add, block, pause, resume, retry, set_options, stop
-from coordinator.commands.watch import status
+from common.commandline import Commands, Group, run
+from common.version import version
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -44,7 +38,23 @@ def coord() -> None:
     """
 
 
-for _command in (crawl, start, status, stop, pause, resume, add, set_options, block, retry):
-    coord.add_command(_command)
-for _command in (why, audit, tail, export, init, key):
-    coord.add_command(_command)
+coord.commands = Commands(
+    {
+        "crawl": "coordinator.commands.start:crawl",
+        "start": "coordinator.commands.start:start",
+        "status": "coordinator.commands.watch:status",
+        "stop": "coordinator.commands.steer:stop",
+        "pause": "coordinator.commands.steer:pause",
+        "resume": "coordinator.commands.steer:resume",
+        "add": "coordinator.commands.steer:add",
+        "set": "coordinator.commands.steer:set_options",
+        "block": "coordinator.commands.steer:block",
+        "retry": "coordinator.commands.steer:retry",
+        "why": "coordinator.commands.inspect:why",
+        "audit": "coordinator.commands.inspect:audit",
+        "tail": "coordinator.commands.inspect:tail",
+        "export": "coordinator.commands.export:export",
+        "init": "coordinator.commands.files:init",
+        "key": "coordinator.commands.files:key",
+    }
+)

@@ -1,8 +1,9 @@
-"""Watching and steering over HTTP: the REST interface of a running coordinator, and the few lines that call
-it.
+"""Watching and steering over HTTP: the REST interface of a running coordinator. calling.py is the side that asks.
 
+    GET  /                           dashboard/: the page for people, and the files it is made of
     GET  /api/v1/status, ...         watching.py: status, history, live stream, metrics, and a description of all routes
     GET  /api/v1/why?url=URL         what became of a URL; never met: which rule refuses it
+    GET  /api/v1/options             what is in force, of what `set` changes
     POST /api/v1/stop                {"now": false}
     POST /api/v1/pause               {}
     POST /api/v1/resume              {}
@@ -15,7 +16,7 @@ Answers are JSON; an error is `{"error": "one line"}`. A browser on this machine
 here by any page it shows, so: every change needs the token of coord.json as `Authorization: Bearer`, on
 loopback too; the Host must be an address, `localhost` or a name we were told (a page that rebinds its own
 name to 127.0.0.1 is neither); an Origin, if there is one, must be ours; bodies must say `application/json`.
-Beyond loopback reading needs the token too.
+Beyond loopback reading needs the token too, but for the dashboard's own files, which hold nothing of the crawl.
 
 Decides who may ask, and nothing of the crawl: that is behind `Steering`.
 """
@@ -23,16 +24,11 @@ Decides who may ask, and nothing of the crawl: that is behind `Steering`.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import ipaddress
 import json
 import logging
-import os
 import secrets
-import socket
-import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -41,11 +37,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from common import clock
 from common.errors import ShoalError, UsageError
 from common.log import get_logger
-from coordinator.directory import CrawlDirectory
+from coordinator.calling import API, is_ip, parse_address
+from coordinator.dashboard import HEADERS, Dashboard
 from coordinator.status import Status
 from coordinator.watching import Watching
-
-API = "/api/v1"
 
 _BODY_BYTES = 4 << 20
 """Largest body: some 40,000 seeds; `call_add` sends more in several."""
@@ -61,8 +56,6 @@ CONNECTIONS = 256
 
 SWEEP_SECONDS = 1.0
 
-_SEEDS_AT_ONCE = 1000
-
 log = get_logger("coordinator.control")
 
 
@@ -74,6 +67,9 @@ class Steering(Protocol):
 
     def history(self) -> dict[str, Any]:
         """How it went, as columns for charts."""
+
+    def options(self) -> dict[str, Any]:
+        """The options in force and the rules for hosts, as JSON holds them; secrets masked."""
 
     async def add(self, lines: list[str]) -> dict[str, Any]:
         """Admit more seeds, as given (URLs, files on the coordinator's machine, ranges); returns counts.
@@ -103,8 +99,8 @@ class Steering(Protocol):
 
 
 def new_token() -> str:
-    """A fresh token for coord.json."""
-    return secrets.token_urlsafe(32)
+    """A fresh token for coord.json: 192 bits, so short that the dashboard's address with it fits into 80 columns."""
+    return secrets.token_urlsafe(24)
 
 
 class ControlServer:
@@ -120,7 +116,11 @@ class ControlServer:
         app = web.Application(middlewares=[self._guard], client_max_size=_BODY_BYTES)
         self._watching = Watching(steering)
         self._watching.add_to(app.router, API)
+        self._dashboard = Dashboard()
+        self._dashboard.add_to(app.router)
+        app.on_response_prepare.append(_with_headers)
         app.router.add_get(f"{API}/why", self._why)
+        app.router.add_get(f"{API}/options", self._options)
         app.router.add_post(f"{API}/stop", self._stop)
         app.router.add_post(f"{API}/pause", self._pause)
         app.router.add_post(f"{API}/resume", self._resume)
@@ -217,7 +217,7 @@ class ControlServer:
 
     def _refusal(self, request: web.Request) -> tuple[int, str] | None:
         host = _host_of(request.headers.get("Host", ""))
-        if host not in self._names and not _is_address(host):
+        if host not in self._names and not is_ip(host):
             return (
                 403,
                 f"host {host[:100]!r} is not this coordinator: use its address, or --advertise the name",
@@ -226,7 +226,7 @@ class ControlServer:
         if origin is not None and origin.partition("//")[2] != request.headers.get("Host"):
             return 403, "requests from other web pages are refused"
         changes = request.method not in ("GET", "HEAD")
-        if changes or self._open_to_all:
+        if changes or (self._open_to_all and not self._dashboard.serves(request.path)):
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
             given = token.strip().encode(errors="surrogateescape") if scheme.lower() == "bearer" else b""
             if not secrets.compare_digest(given, self._token.encode()):
@@ -243,6 +243,9 @@ class ControlServer:
             return _error(400, "needs ?url=URL")
         found = await self._steering.why(url)
         return web.json_response(found) if found is not None else _error(404, f"{url[:200]} was never met")
+
+    async def _options(self, request: web.Request) -> web.Response:
+        return web.json_response(self._steering.options(), headers={"Cache-Control": "no-store"})
 
     async def _stop(self, request: web.Request) -> web.Response:
         now = (await _body(request)).get("now", False)
@@ -284,122 +287,6 @@ class ControlServer:
         return web.json_response(await self._steering.retry(_texts(body, "outcomes", "TIMEOUT"), _host(body)))
 
 
-# -- the side that calls
-
-
-def call(
-    target: str,
-    method: str,
-    path: str,
-    body: Mapping[str, object] | None = None,
-    *,
-    token: str | None = None,
-    timeout: float = 30.0,
-) -> Any:
-    """Ask the coordinator of a DIR, or at an address, and return its answer.
-
-    `path` is below /api/v1. Raises `UsageError`: nobody runs there, nobody answers, or it refused. For an
-    address the token comes from `token` or SHOAL_TOKEN. Blocks: for the command line only.
-    """
-    host, port, found = whereabouts(target)
-    token = token or found or os.environ.get("SHOAL_TOKEN")
-    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    sent = None
-    if method != "GET":
-        headers["Content-Type"] = "application/json"
-        sent = json.dumps(body or {}).encode()
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request(method, f"{API}{path}", sent, headers)
-        response = connection.getresponse()
-        text = response.read()
-    except TimeoutError:
-        raise UsageError(
-            f"{target}: the coordinator at {host}:{port} did not answer in {timeout:g} s"
-        ) from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or "no proper answer"
-        raise UsageError(f"{target}: no coordinator answers at {host}:{port} ({reason})") from None
-    finally:
-        connection.close()
-    try:
-        read = json.loads(text)
-    except ValueError:
-        if response.status >= 500:
-            raise UsageError(f"{target}: the coordinator failed at this; its log says why") from None
-        raise UsageError(f"{target}: what answers at {host}:{port} is no coordinator") from None
-    if response.status >= 400:
-        said = read.get("error", "") if isinstance(read, dict) else ""
-        hint = "; set SHOAL_TOKEN" if response.status == 401 and not token else ""
-        raise UsageError(f"{target}: {said or response.reason}{hint}")
-    return read
-
-
-def call_add(target: str, seeds: Iterable[str]) -> dict[str, int]:
-    """Send seeds in portions, each acknowledged before the next; returns the counts of all answers
-    together."""
-    total: dict[str, int] = {}
-    portion: list[str] = []
-
-    def send() -> None:
-        answer = call(target, "POST", "/add", {"seeds": portion}, timeout=600)
-        for name, count in answer.items() if isinstance(answer, dict) else ():
-            if isinstance(count, int):
-                total[name] = total.get(name, 0) + count
-        portion.clear()
-
-    for seed in seeds:
-        portion.append(seed)
-        if len(portion) >= _SEEDS_AT_ONCE:
-            send()
-    if portion:
-        send()
-    return total
-
-
-def is_address(target: str) -> bool:
-    """Whether a DIR argument is the address of a coordinator rather than a folder."""
-    if os.path.isdir(target):
-        return False
-    if target.startswith(("http://", "https://")):
-        return True
-    host, colon, port = target.rpartition(":")
-    return bool(colon and host and port.isdecimal() and "/" not in target)
-
-
-def whereabouts(target: str) -> tuple[str, int, str | None]:
-    """Host, port and token of the coordinator of a DIR or at an address; `UsageError` if none runs there."""
-    if is_address(target):
-        return (*parse_address(target, "address"), None)
-    directory = CrawlDirectory.look(Path(target))
-    running = directory.running()
-    if running is None:
-        if directory.holder() is not None:
-            raise UsageError(f"{target}: its coordinator is just starting or ending; try again in a moment")
-        raise UsageError(f"{target} is not running: go on with `coord crawl --out {target}`")
-    # On a shared disk another machine's coordinator may stand here: then it is reached by that machine's
-    # name.
-    host, port = parse_address(running.http, "coord.json")
-    if running.host != socket.gethostname() and _is_address(host) and ipaddress.ip_address(host).is_loopback:
-        raise UsageError(f"{target} is run by {running.host}: ask there, or start it with --http")
-    return host, port, running.token
-
-
-def parse_address(text: str, where: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[::1]:PORT`, `http://HOST:PORT/`, `:PORT` as host and port; `UsageError` for anything
-    else."""
-    bare = text.removeprefix("http://").rstrip("/")
-    host, colon, port = bare.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535 or "/" in host:
-        raise UsageError(f"{where} {text!r}: expected HOST:PORT, such as 127.0.0.1:7700")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
-
-
-def why_path(url: str) -> str:
-    """The path that asks about a URL."""
-    return "/why?" + urllib.parse.urlencode({"url": url})
-
-
 # -- within
 
 
@@ -417,6 +304,10 @@ def _quiet_log() -> logging.Logger:
     if not logger.filters:
         logger.addFilter(_BadRequests())
     return logger
+
+
+async def _with_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
 
 
 def _error(status: int, said: str) -> web.Response:
@@ -458,14 +349,6 @@ def _host_of(header: str) -> str:
         name, bracket, _ = header[1:].partition("]")
         return name if bracket else ""
     return header.partition(":")[0].lower().rstrip(".")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _why_not(error: OSError) -> str:

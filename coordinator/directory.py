@@ -33,6 +33,9 @@ FORMAT = 1
 _LOOKERS = 10
 """Tries, 10 ms apart, to lock a DIR that somebody may only be looking at."""
 
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
+"""What may be over when the same write is tried again."""
+
 _PARTS = ("frontier", "pages", "warc", "items", "files", "seeds", "text", "links", "logs")
 
 
@@ -170,7 +173,7 @@ class CrawlDirectory:
                 aside.unlink(missing_ok=True)
             except OSError:
                 pass  # the first error is the one to tell
-            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+            kind = DiskFull if error.errno in _NO_ROOM else StorageError
             raise kind(f"{target}: {error.strerror}") from error
 
     def write_running(self, running: Running) -> None:

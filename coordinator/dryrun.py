@@ -18,14 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from common.config import OPTIONS, RULE_OPTIONS, TUNING, CrawlConfig, changes_refused, masked
+from common.config import OPTIONS, CrawlConfig
 from common.configfile import kept
 from common.errors import UsageError
+from common.hostrules import RULE_OPTIONS
+from common.masking import masked
 from common.normalization import Normalizer
 from common.scope import site_of
-from common.tuning import Tuning
+from common.tuning import TUNING, Tuning
 from common.url import CanonicalURL, host_key
 from coordinator import seeds as inputs
+from coordinator.differences import changes_refused
 from coordinator.directory import CrawlDirectory
 from coordinator.explain import normalizer_of
 from coordinator.status import plural, size_text, time_text

@@ -1,7 +1,8 @@
 """What became of a URL: the answer of `coord why`, from the rows of its shard.
 
 While a crawl runs its shard asks (what is lent and when a host is due it knows better than the rows), else a person
-asks the store. Only the plain request of a URL is looked for: GET, or HEAD in a crawl with `--head`. Reads, no more.
+asks the store. Only the plain request of a URL is looked for: GET, or HEAD in a crawl with `--head`; else that of its
+download. Reads, no more.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ from typing import Any, Final
 
 from common.config import CrawlConfig
 from common.errors import BadURL
-from common.messages import HEAD, Flag, Form, LeaseId, Request, lease_name
+from common.messages import DOWNLOAD, HEAD, Flag, Form, LeaseId, Request, lease_name
 from common.normalization import Normalizer
 from common.outcome import OUTCOMES, State
 from common.scope import Scope
 from common.url import CanonicalURL, canonical, host_key, slot
 from common.warc import warc_date
-from coordinator.frontier import key_of, row_of
 from coordinator.ledger import page_line
 from coordinator.store.rows import (
     DoneRow,
     HostRow,
     LeaseRow,
     OpenRow,
-    after,
     as_request,
     host_row,
     is_done,
+    key_of,
     queue_key,
     queue_prefix,
     request_row,
+    row_of,
+    span,
     unpack,
     unpack_request_row,
     wait_due,
@@ -102,7 +104,7 @@ def explain(
         told = _of_open(State.QUEUED, as_request(unpack(queued)), row, host)
         before = len(rows.scan(prefix, place, _COUNTED))
         return {**told, "due_in_seconds": round(max(0.0, left), 3), "queued_before_it": before}
-    for key, packed in rows.scan(*_range(wait_prefix(number, name)), _COUNTED):
+    for key, packed in rows.scan(*span(wait_prefix(number, name)), _COUNTED):
         if wait_seq(key) == row.place.seq:
             told = _of_open(State.QUEUED, as_request(unpack(packed)), row, host)
             left = max(left, wait_due(key) - wall)
@@ -165,6 +167,8 @@ def _newest(
         packed = rows.get(request_row(number, key_of(url, then, seed)))
         if packed is not None:
             return unpack_request_row(packed), then
+    if form is None or form.method != DOWNLOAD:
+        return _newest(rows, number, url, (form or GET)._replace(method=DOWNLOAD), seed)
     return None
 
 
@@ -218,7 +222,3 @@ def _left(host: HostRow | None, wall: float) -> float:
 
 def _told(tries: tuple[tuple[int, float], ...]) -> list[dict[str, str]]:
     return [{"outcome": OUTCOMES[code].value, "at": warc_date(at)} for code, at in tries]
-
-
-def _range(prefix: bytes) -> tuple[bytes, bytes]:
-    return prefix, after(prefix)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from common.config import CrawlConfig
+from common.configtext import config_to_toml
 from common.errors import UsageError
 
 _PATIENCE_SECONDS: Final = 60.0
@@ -29,7 +30,7 @@ def check(config: CrawlConfig) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SHOAL_")}
     paths = [own, *filter(None, [environ.get("PYTHONPATH")])]
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-        file.write(config.to_toml())
+        file.write(config_to_toml(config))
         file.flush()
         try:
             done = subprocess.run(

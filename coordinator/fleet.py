@@ -1,13 +1,21 @@
 """The fleet: the worker sessions a shard knows, what each may be lent, and what each was answered.
 
 A session is one start of one worker process. Credit is absolute: a heartbeat says how many lanes and requests may be
-out with it at one time, what is out already included; the newest number wins (PROTOCOL rule 23). No I/O, no clock.
+out with it at one time, what is out already included; the newest number wins (PROTOCOL rule 23). Who has been silent
+for SILENT_HEARTBEATS is lent nothing until it speaks again: a machine that vanished, or stands still, would hold what
+it is lent for a lease's time. No I/O, no clock.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+
+SILENT_HEARTBEATS = 3
+"""A worker that says nothing for so many heartbeats is silent: lent nothing more, and told of in the status."""
+
+MOST_SESSIONS = 10_000
+"""Worker processes that a shard knows at one time; each may be remembered with a megabyte of what it was answered."""
 
 ANSWERS_KEPT = 8192
 """Data messages whose answer is remembered per session; far more than a worker has unanswered at one time."""
@@ -23,6 +31,7 @@ class WorkerSession:
         "answers",
         "cpu_percent",
         "epoch_seen",
+        "extract_percent",
         "fetched",
         "held_bytes",
         "heard_at",
@@ -41,6 +50,7 @@ class WorkerSession:
         "requests",
         "robots",
         "rss",
+        "silent",
     )
 
     def __init__(self, session: bytes, *, host: str, pid: int, index: int, local: bool, now: float) -> None:
@@ -50,6 +60,8 @@ class WorkerSession:
         self.index = index
         self.local = local
         self.heard_at = now
+        self.silent = False
+        """It is lent nothing; see `Fleet.hush`."""
         self.number = 0
         """Highest control number seen."""
         self.epoch_seen = 0
@@ -63,6 +75,7 @@ class WorkerSession:
         self.lag_ms = 0
         self.cpu_percent = 0
         self.rss = 0
+        self.extract_percent = 0
         self.offline = False
         """It suspects its own network."""
         self.answers: OrderedDict[int, str | None] = OrderedDict()
@@ -79,7 +92,12 @@ class WorkerSession:
     @property
     def free_lanes(self) -> int:
         """Lanes that may be lent to it now."""
-        return self.lanes - self.lent_lanes if self.requests > self.lent_requests else 0
+        return self.lanes - self.lent_lanes if self.requests > self.lent_requests and not self.silent else 0
+
+    def heard(self, now: float) -> None:
+        """It said something."""
+        self.heard_at = now
+        self.silent = False
 
     def answer(self, number: int, refusal: str | None) -> None:
         """Remember what a data message was answered."""
@@ -106,6 +124,8 @@ class Fleet:
         """Sessions ever."""
         self.died = 0
         """Of them, those that their supervisor reported dead."""
+        self._look_at = float("-inf")
+        """Before this nobody can have been silent for long."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -125,6 +145,26 @@ class Fleet:
     def remove(self, session: bytes) -> None:
         """It left, died, or was silent for long."""
         self._sessions.pop(session, None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may join."""
+        return len(self._sessions) >= MOST_SESSIONS
+
+    def hush(self, now: float, patience: float) -> None:
+        """Lend nothing more to sessions that were silent for longer than `patience` (seconds).
+
+        They are looked at only when one of them may have become silent: about once in `patience`.
+        """
+        if now <= self._look_at:
+            return
+        first = now
+        for session in self._sessions.values():
+            if now - session.heard_at > patience:
+                session.silent = True
+            elif session.heard_at < first:
+                first = session.heard_at
+        self._look_at = first + patience
 
     def choose(self, preferred: bytes | None) -> WorkerSession | None:
         """Who gets the next lease: the one that had the host last if it has credit, else the one with most."""

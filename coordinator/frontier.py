@@ -5,10 +5,11 @@ then age) and the order of hosts (who is due first; round-robin among more hosts
 know leases or workers. No I/O and no clock: rows are read and written through an `Overlay`,
 time comes in as `now` (monotonic seconds) and `wall` (seconds since 1970).
 
-A host in memory is IDLE, WAITING in the due-heap, PARKED or HELD: more hosts with work than BENCH fit into memory
-wait in the store, first in, first out, and a host that comes back from a lease goes to the end of that line while
-there is one; hosts all of whose requests a budget holds back stand in a line of their own until it changes. Of a
-queue only the head is in memory.
+A host in memory is IDLE, WAITING in the due-heap, PARKED, HELD or LINED: more hosts with work than BENCH fit into
+memory wait in the store, first in, first out, and a host that comes back from a lease goes to the end of that line
+while there is one; hosts all of whose requests a budget holds back stand in a line of their own until it changes, and
+hosts whose address is busy in one of their address until they are called up. Of a queue only the head is in memory. A
+host that is given up (`doom`) waits for nothing: it is named by `doomed` until all that it had has ended.
 
 With a depth limit a request that has ended, or is lent, may be found at a smaller depth: then it is visited again for
 its links (rule 15). Such a visit is queued like a request, with Flag.LINKS_ONLY and a row of its own.
@@ -16,52 +17,49 @@ its links (rule 15). Such a visit is queued like a request, with Flag.LINKS_ONLY
 Invariants (`check()`; runs after every step of the stateful tests):
   1. an open request is queued at exactly one place, waits for a retry, or was taken and not put back;
   2. a host's head holds the smallest places of its queue, and `queued` counts the queue;
-  3. lanes lent + lanes free = per_host;  4. a host with requests and a free lane is WAITING, PARKED or HELD;
+  3. lanes lent + lanes free = per_host;  4. a host with requests and a free lane is not IDLE, unless it is given up;
   5. `held` counts what --max-pages-per-host holds back, over hosts in memory and in the store.
 
-Read next: hostqueue.py (one host), shard.py (who calls this).
+Read next: hostqueue.py (one host), queues.py (the requests of hosts), bench.py and hostline.py (hosts in order),
+shard.py (who calls this).
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterator, Sequence
-from hashlib import sha1
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from common.config import HostPolicy
-from common.errors import StorageError
+from common.hostrules import HostPolicy
 from common.messages import Flag, Form, Request
 from common.outcome import Outcome
-from common.url import CanonicalURL, HostKey, fingerprint, host_key, request_key, slot
+from common.url import CanonicalURL, HostKey, host_key, slot
+from coordinator.addressline import AddressLines
+from coordinator.bench import Bench
+from coordinator.hostline import HostLine
 from coordinator.hostqueue import Host, Where
-from coordinator.policy import MAX_RETRY_DELAY, delay_in_force
+from coordinator.policy import delay_in_force, wait_left
+from coordinator.queues import Queues
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
-    PRIORITY_ZERO,
+    CHARGED,
     DoneRow,
     HostRow,
     OpenRow,
-    Place,
-    after,
-    as_request,
     held_row,
     host_row,
     is_done,
+    key_of,
+    meta_row,
     open_depth,
     pack,
     pack_open,
-    pack_queued,
     parked_row,
-    queue_key,
     queue_place,
     queue_prefix,
-    relink_row,
     request_row,
+    row_of,
+    span,
     unpack,
     unpack_request_row,
-    wait_due,
-    wait_key,
-    wait_prefix,
 )
 
 BENCH = 20_000
@@ -81,20 +79,6 @@ FORGET_SECONDS = 1.0
 """Between two looks for hosts that need not be in memory; each costs some milliseconds."""
 
 
-def key_of(url: str, form: Form | None, seed: int) -> bytes:
-    """The 16 bytes of a request in a crawl whose fingerprints have this seed."""
-    if form is None:
-        return fingerprint(CanonicalURL(url), seed)
-    digest = None if form.body is None else sha1(form.body, usedforsecurity=False).digest()
-    return request_key(form.method, CanonicalURL(url), digest, form.round, form.serial, seed)
-
-
-def row_of(slot: int, request: Request, seed: int) -> bytes:
-    """Key of the row that says where an open request stands; a visit for links alone has one of its own."""
-    row = relink_row if request.flags & Flag.LINKS_ONLY else request_row
-    return row(slot, key_of(request.url, request.form, seed))
-
-
 class Frontier:
     """All requests of one shard that are known and not done."""
 
@@ -105,9 +89,6 @@ class Frontier:
         seed: int,
         host_policy: Callable[[str], HostPolicy],
         epoch: int,
-        seq: int = 0,
-        turns: tuple[int, int] = (0, 0),
-        held_turns: tuple[int, int, int] = (0, 0, 0),
         bench: int = BENCH,
         heads: int = HEADS,
     ) -> None:
@@ -116,26 +97,28 @@ class Frontier:
         self.host_policy = host_policy
         self._epoch = epoch
         """Of this start of the shard: what clocks say about a host of an earlier one is not enough (rule 10)."""
-        self._bench_limit = bench
-        self._head_limit = heads
-        self.seq = seq
-        """The last number given to a queue entry; stored with the counts."""
-        self.turns = turns
-        """(first, next) numbers of the line of parked hosts."""
-        self.held_turns = held_turns
-        """(first, next) numbers of the line of held hosts; those below the third may be looked at again."""
+        packed = rows.get(meta_row("frontier"))
+        seq, parked, held = (0, (0, 0), (0, 0)) if packed is None else _stored(*unpack(packed))
+        self.bench = Bench(bench)
+        """Hosts in memory, by the time at which they are due."""
+        self.parked = HostLine(rows, parked_row, *parked)
+        """Hosts with work for which there is no room on the bench."""
+        self.held_line = HostLine(rows, held_row, *held)
+        """Hosts all of whose requests a budget holds back."""
+        self._released = self.held_line.following
+        """Hosts in that line with a number below this may be looked at again."""
+        self.addresses = AddressLines(rows)
+        """Hosts whose address is busy."""
+        self._queues = Queues(rows, self.bench, seq=seq, heads=heads)
         self.hosts: dict[HostKey, Host] = {}
-        self._due: list[tuple[float, int, Host]] = []
-        self._versions = 0
         self._dirty: dict[HostKey, Host] = {}
-        self._benched = 0
+        self._doomed: dict[HostKey, None] = {}
+        """Hosts that are given up and have requests; they stay in memory."""
+        self.blocks = False
+        """Whether a person has blocked any host: some that stand in line may be among them."""
         self._forgot_at = float("-inf")
         self.held = 0
         """Queued requests that --max-pages-per-host holds back."""
-        self.queued = 0
-        self.waiting = 0
-        self.charged = 0
-        """Over all hosts: queued, waiting for a retry, and queued that were lent before."""
         self.relinks = 0
         """Visits for links alone that are open: queued, waiting or lent."""
         self.hosts_known = 0
@@ -146,6 +129,26 @@ class Frontier:
         """Of recrawling; what a host was charged in an earlier one counts no more."""
         self.max_depth: int | None = None
         """With a limit, what is found at a smaller depth later is visited again for its links."""
+
+    @property
+    def seq(self) -> int:
+        """The last number given to an entry of a queue."""
+        return self._queues.seq
+
+    @property
+    def queued(self) -> int:
+        """Requests in queues, over all hosts."""
+        return self._queues.queued
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a retry, over all hosts."""
+        return self._queues.waiting
+
+    @property
+    def charged(self) -> int:
+        """Queued requests that were lent before, over all hosts."""
+        return self._queues.charged
 
     # ---------------------------------------------------------------------------------------------- life of a request
 
@@ -167,72 +170,24 @@ class Frontier:
             elif self.max_depth is not None:
                 self._find_again(request, row, known, now, wall)
             return False
-        host = self._host(name, number, now, wall)
-        place = self._place(request)
-        self._rows.put(row, pack_open(OpenRow(place, ())))
-        self._enqueue(host, place, request)
-        self._settle(host, now)
+        self._queue_new(self._host(name, number, now, wall), row, request, now)
         return True
 
     def take(self, host: Host, count: int) -> list[Request]:
         """The next at most `count` requests of the host leave its queue; the caller owns them now."""
-        taken: list[Request] = []
-        prefix = queue_prefix(host.slot, host.key)
-        count = min(count, self._lendable(host))
-        while len(taken) < count:
-            if not host.head:
-                self._refill(host, prefix)
-            room = count - len(taken)
-            part, host.head = host.head[:room], host.head[room:]
-            if not part:
-                raise StorageError(
-                    f"{host.queued} requests of {host.key} are counted, none found; run `coord audit`"
-                )
-            for place, request in part:
-                self._rows.delete(queue_key(prefix, place))
-                if place.rank == 0:
-                    host.charged -= 1
-                    self.charged -= 1
-                taken.append(request)
-            host.floor = queue_key(prefix, part[-1][0])
-            host.queued -= len(part)
-            self.queued -= len(part)
+        taken = self._queues.take(host, min(count, self._lendable(host)))
         self.touch(host)
         return taken
 
     def drain(self, host: Host, count: int) -> list[Request]:
         """Like `take`, whatever budgets, lanes and retry times say: for a host that is given up."""
-        taken: list[Request] = []
-        for prefix, waits in (
-            (queue_prefix(host.slot, host.key), False),
-            (wait_prefix(host.slot, host.key), True),
-        ):
-            start, stop = _range(prefix)
-            if not waits and host.floor is not None:
-                start = host.floor
-            for key, packed in self._rows.scan(start, stop, limit=count - len(taken)):
-                self._rows.delete(key)
-                if not waits:
-                    host.floor = key
-                taken.append(as_request(unpack(packed)))
-                if waits:
-                    host.waiting -= 1
-                    self.waiting -= 1
-                    continue
-                host.queued -= 1
-                self.queued -= 1
-                if queue_place(key).rank == 0:
-                    host.charged -= 1
-                    self.charged -= 1
-        host.head = []
-        host.more = host.queued > 0
+        taken = self._queues.drain(host, count)
         self.touch(host)
         return taken
 
     def put_back(self, host: Host, requests: Sequence[Request], now: float) -> None:
         """Requests that were taken and have no result are queued again, before what was never lent."""
-        for request in requests:
-            self._enqueue_again(host, self._lifted(host, request))
+        self._queue_again(host, requests)
         self._settle(host, now)
 
     def put_off(
@@ -240,13 +195,9 @@ class Frontier:
     ) -> None:
         """A failed try is to be repeated at `due_wall`; until then the request waits beside the queue."""
         request = self._lifted(host, request)
-        place = self._place(request)
+        place = self._queues.place(request)
         self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, tries)))
-        self._rows.put(wait_key(wait_prefix(host.slot, host.key), due_wall, self.seq), pack_queued(request))
-        host.waiting += 1
-        self.waiting += 1
-        if host.waiting_due is None or due_wall < host.waiting_due:
-            host.waiting_due = due_wall if host.waiting == 1 or host.waiting_due is not None else None
+        self._queues.put_off(host, place, request, due_wall)
         self.touch(host)
         self._settle(host, now)
 
@@ -274,26 +225,15 @@ class Frontier:
         there = None if row is None else unpack_request_row(row)
         if not isinstance(there, OpenRow):
             return False
-        key = queue_key(queue_prefix(host.slot, host.key), there.place)
-        if self._rows.get(key) is None:
+        if not self._queues.remove(host, there.place):
             return False
-        self._rows.delete(key)
-        host.drop_head(there.place)
-        host.queued -= 1
-        self.queued -= 1
-        if there.place.rank == 0:
-            host.charged -= 1
-            self.charged -= 1
         self.touch(host)
         return True
 
     def reopen(self, host: Host, request: Request, now: float) -> None:
         """A request that had ended is queued again (`coord retry`): before what was never lent, if it was lent."""
         request = request._replace(attempts=0)
-        place = self._place(request)
-        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, ())))
-        self._enqueue(host, place, request)
-        self._settle(host, now)
+        self._queue_new(host, self.row_of(host, request), request, now)
 
     def relink(self, host: Host, request: Request, now: float) -> None:
         """Queue a visit of an ended request for its links alone (rule 15); it is charged to no budget."""
@@ -303,11 +243,8 @@ class Frontier:
         if waiting is not None:
             self._lift(request, HostKey(host.key), host.slot, row, waiting)
             return
-        place = self._place(request)
-        self._rows.put(row, pack_open(OpenRow(place, ())))
         self.relinks += 1
-        self._enqueue(host, place, request)
-        self._settle(host, now)
+        self._queue_new(host, row, request, now)
 
     def relinked(self, host: Host, request: Request) -> None:
         """A visit for links is over: the depth at which they were followed is noted with the request."""
@@ -325,6 +262,11 @@ class Frontier:
         """The host, from memory or from the store, or new."""
         key = HostKey(name)
         return self._host(key, slot(key), now, wall)
+
+    def knows(self, name: str) -> bool:
+        """Whether anything of a host was ever admitted, or asked for."""
+        key = HostKey(name)
+        return key in self.hosts or self._rows.get(host_row(slot(key), key)) is not None
 
     def host_of(self, url: str, now: float, wall: float) -> Host:
         """The host of a canonical URL."""
@@ -344,19 +286,12 @@ class Frontier:
         looks = LOOKS
         while True:
             looks -= self._unpark(now, wall, looks)
-            while self._due and self._due[0][0] <= now:
-                _, version, host = self._due[0]
-                if version != host.version or host.wake is None:
-                    heapq.heappop(self._due)
-                    continue
-                if host.doom is not None and (host.queued or host.waiting):
-                    return host
-                if host.waiting:
-                    self._wake_retries(host, wall)
+            while (host := self.bench.first(now)) is not None:
+                if host.waiting and (awake := self._queues.woken(host, wall)):
+                    self._queue_again(host, awake)
                 if host.queued and host.lanes_due(now) and self._lendable(host):
                     return host
-                heapq.heappop(self._due)
-                self._unlist(host)
+                self.bench.remove(host)
                 self._settle(host, now, wall)
             if not self.is_behind or looks <= 0:
                 return None
@@ -364,39 +299,24 @@ class Frontier:
     @property
     def is_behind(self) -> bool:
         """Whether hosts in line could take a place in memory now: `ready` has more to look at than one step may."""
-        return self._in_line and self._benched < self._bench_limit
+        return self._in_line and not self.bench.full and len(self._doomed) < LOOKS
 
-    def count_ready(self, now: float, enough: int) -> int:
-        """How many hosts are due, counted up to about `enough`; cost O(enough)."""
-        stack, found = [0], 0
-        while stack and found < enough:
-            position = stack.pop()
-            if position < len(self._due) and self._due[position][0] <= now:
-                _, version, host = self._due[position]
-                found += version == host.version
-                stack += (2 * position + 1, 2 * position + 2)
-        return found
+    def doomed(self, now: float, wall: float) -> Host | None:
+        """A host that is given up and has requests, which are to be drained."""
+        name = next(iter(self._doomed), None)
+        return None if name is None else self.host(name, now, wall)
 
     @property
-    def listed(self) -> int:
-        """Hosts in memory that wait for their time, due or not."""
-        return self._benched
-
-    def first_due(self, count: int) -> list[str]:
-        """About the `count` hosts that are due first; cost O(count)."""
-        return [host.key for _, version, host in self._due[: 2 * count] if version == host.version][:count]
-
-    def next_due(self) -> float | None:
-        """When the next host may be due (monotonic), None: no host waits."""
-        while self._due and self._due[0][1] != self._due[0][2].version:
-            heapq.heappop(self._due)
-        return self._due[0][0] if self._due else None
+    def gives_up(self) -> bool:
+        """Whether requests are to end with their host: some are known, or those in line have not been looked at."""
+        return bool(self._doomed) or (self.blocks and (self._in_line or len(self.addresses) > 0))
 
     def settle(self, host: Host, now: float, wall: float | None = None, *, lent: bool = False) -> None:
         """Put the host where it belongs after its queue, lanes or clock changed; `lent`: it just had its turn."""
-        self._unlist(host)
+        self.bench.remove(host)
         self.touch(host)
-        if lent and self._in_line and host.queued and not host.lent_lanes and self._lendable(host):
+        in_turn = lent and host.doom is None and host.queued and not host.lent_lanes
+        if in_turn and self._in_line and self._lendable(host):
             self._park(host)
         else:
             self._settle(host, now, wall)
@@ -404,20 +324,34 @@ class Frontier:
     def touch(self, host: Host) -> None:
         """Something that its row tells has changed: write it with the next commit."""
         self._dirty[HostKey(host.key)] = host
+        if host.doom is not None and (host.queued or host.waiting):
+            self._doomed[HostKey(host.key)] = None
+        elif self._doomed:
+            self._doomed.pop(HostKey(host.key), None)
         if self.host_limit is not None:
             held = held_back(host.queued, host.charged, host.lent, self.host_limit)
             self.held += held - host.held
             host.held = held
 
-    def postpone(self, host: Host, until: float) -> None:
-        """Look at the host again at `until`, whatever its clock says: something else than it keeps it waiting."""
-        self._unlist(host)
-        self._list(host, until)
+    def line_up(self, host: Host, ip: str) -> None:
+        """The host's address is busy: it leaves the bench until it is called up."""
+        self.bench.remove(host)
+        self._leave_memory(host, Where.LINED, self.addresses.join(ip, host.key))
+
+    def call_up(self, ip: str, now: float, wall: float) -> bool:
+        """The first in the line of an address, which has one, comes back; whether it takes a place on the bench."""
+        turn, name = self.addresses.leave(ip)
+        host = self.host(name, now, wall)
+        if host.turn != turn or host.where is not Where.LINED:
+            return False
+        host.turn, host.where = None, Where.IDLE
+        self._settle(host, now, wall)
+        self.touch(host)
+        return host.where is Where.WAITING
 
     def release_held(self) -> None:
         """A budget changed: every host that it held is looked at again, as there is room for it in memory."""
-        first, following, _ = self.held_turns
-        self.held_turns = (first, following, following)
+        self._released = self.held_line.following
 
     def limit_hosts(self, limit: int | None, now: float, wall: float) -> None:
         """--max-pages-per-host is another one now, or the round is. Cost: a pass over all host rows."""
@@ -436,10 +370,13 @@ class Frontier:
 
     @property
     def lendable(self) -> int:
-        """Requests that could be lent, now or when their hosts are due; what keeps the crawl from ending."""
+        """Requests that could be lent, now or when their hosts are due, and 1 at least while any are to end with their
+        host; what keeps the crawl from ending."""
         if not self.may_charge:
-            return self.charged + self.waiting
-        return self.queued + self.waiting - self.held
+            count = self._queues.charged + self._queues.waiting
+        else:
+            count = self._queues.queued + self._queues.waiting - self.held
+        return max(count, int(self.gives_up))
 
     @property
     def dirty(self) -> bool:
@@ -452,26 +389,32 @@ class Frontier:
             row = host.to_row(now, wall, self._epoch, self.round)
             self._rows.put(host_row(host.slot, host.key), pack(row))
         self._dirty = {}
-        spare = len(self.hosts) - self._benched - WARM
+        lines = [(line.first, line.following) for line in (self.parked, self.held_line)]
+        self._rows.put(meta_row("frontier"), pack((self._queues.seq, *lines)))
+        spare = len(self.hosts) - self.bench.size - WARM
         if spare > WARM // 10 and now - self._forgot_at >= FORGET_SECONDS:
             self._forgot_at = now
-            gone = [host for host in self.hosts.values() if host.wake is None and not host.lent_lanes]
+            idle = (host for host in self.hosts.values() if host.wake is None and not host.lent_lanes)
+            gone = [host for host in idle if host.key not in self._doomed]
             for host in gone[: spare + WARM // 10]:
-                if host.due() <= now or host.where in (Where.PARKED, Where.HELD) or not host.queued:
+                if host.due() <= now or host.where is not Where.IDLE or not host.queued:
                     host.version += 1
                     del self.hosts[HostKey(host.key)]
 
     def check(self) -> None:
         """The invariants, for tests; cost: the whole store is read."""
         for host in self.hosts.values():
-            entries = self._rows.scan(*_range(queue_prefix(host.slot, host.key)), limit=1 << 30)
+            entries = self._rows.scan(*span(queue_prefix(host.slot, host.key)), limit=1 << 30)
             assert host.queued == len(entries), (host, len(entries))
             places = [queue_place(key) for key, _ in entries]
             assert [place for place, _ in host.head] == places[: len(host.head)], host
             assert host.more or len(host.head) == len(places), host
             assert host.lent_lanes + host.free_lanes == max(host.per_host, host.lent_lanes), host
             assert host.charged == sum(place.rank == 0 for place in places), host
-            assert not (host.queued and host.free and host.where is Where.IDLE), host
+            assert host.doom is not None or not (host.queued and host.free and host.where is Where.IDLE), host
+            assert (host.key in self._doomed) == (host.doom is not None and host.queued + host.waiting > 0), (
+                host
+            )
         if self.host_limit is not None:
             stored = {key[3:].decode(): row for key, row in self._host_rows()}
             counted = 0
@@ -483,28 +426,21 @@ class Frontier:
 
     # ---------------------------------------------------------------------------------------------------------- private
 
-    def _place(self, request: Request) -> Place:
-        self.seq += 1
-        rank = 0 if request.flags & CHARGED else 1
-        priority = PRIORITY_ZERO - (request.form.priority if request.form else 0)
-        return Place(rank, priority, request.depth, self.seq)
+    def _queue_new(self, host: Host, row: bytes, request: Request, now: float) -> None:
+        place = self._queues.place(request)
+        self._rows.put(row, pack_open(OpenRow(place, ())))
+        self._queues.add(host, place, request)
+        self.touch(host)
+        self._settle(host, now)
 
-    def _enqueue_again(self, host: Host, request: Request) -> None:
-        place = self._place(request)
-        self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, self.tries_of(host, request))))
-        self._enqueue(host, place, request)
-
-    def _enqueue(self, host: Host, place: Place, request: Request) -> None:
-        key = queue_key(queue_prefix(host.slot, host.key), place)
-        self._rows.put(key, pack_queued(request))
-        if host.floor is not None and key < host.floor:
-            host.floor = key
-        host.queued += 1
-        self.queued += 1
-        if place.rank == 0:
-            host.charged += 1
-            self.charged += 1
-        host.push_head(place, request, self._head_size())
+    def _queue_again(self, host: Host, requests: Iterable[Request]) -> None:
+        """Requests with tries behind them, each at the smallest depth known."""
+        for request in requests:
+            request = self._lifted(host, request)
+            place = self._queues.place(request)
+            tries = self.tries_of(host, request)
+            self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, tries)))
+            self._queues.add(host, place, request)
         self.touch(host)
 
     def _lifted(self, host: Host, request: Request) -> Request:
@@ -519,26 +455,10 @@ class Frontier:
         there = unpack_request_row(known)
         if not isinstance(there, OpenRow) or request.depth >= there.place.depth:
             return
-        old = queue_key(queue_prefix(number, name), there.place)
-        packed = self._rows.get(old)
-        place = there.place._replace(depth=request.depth)
-        if packed is None and self.max_depth is None:
-            return
-        self._rows.put(row, pack_open(OpenRow(place, there.tries)))
-        if packed is None:
-            return
-        lifted = as_request(unpack(packed))._replace(
-            depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
-        )
-        new = queue_key(queue_prefix(number, name), place)
-        self._rows.delete(old)
-        self._rows.put(new, pack_queued(lifted))
-        host = self.hosts.get(name)
-        if host is not None:
-            host.drop_head(there.place)
-            host.push_head(place, lifted, self._head_size())
-            if host.floor is not None and new < host.floor:
-                host.floor = new
+        lifted = self._queues.lift(self.hosts.get(name), queue_prefix(number, name), there.place, request)
+        if lifted or self.max_depth is not None:
+            place = there.place._replace(depth=request.depth)
+            self._rows.put(row, pack_open(OpenRow(place, there.tries)))
 
     def _find_again(self, request: Request, row: bytes, known: bytes, now: float, wall: float) -> None:
         """A shorter path to a request that has ended: its links are followed again, if the limit may have cut them."""
@@ -546,24 +466,14 @@ class Frontier:
         assert isinstance(done, DoneRow) and self.max_depth is not None
         if request.depth >= done.depth or not leads_on(done.outcome, request.depth, self.max_depth):
             return
-        if done.facts.reason == NEAR_DUPLICATE:
-            return  # its links were left, whatever their depth
+        if done.facts.reason == NEAR_DUPLICATE or done.file is not None:
+            return  # its links were left, whatever their depth; or it is a file, and has none
         name = host_key(CanonicalURL(request.url))
         again = done.request._replace(
             depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
         )
         number = slot(name)
         self.relink(self._host(name, number, now, wall), again, now)
-
-    def _head_size(self) -> int:
-        return max(4, min(64, self._head_limit // max(1, self._benched)))
-
-    def _refill(self, host: Host, prefix: bytes) -> None:
-        size = max(self._head_size(), 16)
-        start, stop = _range(prefix)
-        entries = self._rows.scan(start if host.floor is None else host.floor, stop, limit=size)
-        host.head = [(queue_place(key), as_request(unpack(packed))) for key, packed in entries]
-        host.more = len(entries) == size
 
     def _lendable(self, host: Host) -> int:
         """How many of the queued requests no budget holds back."""
@@ -572,27 +482,6 @@ class Frontier:
         if self.host_limit is not None:
             return host.charged + min(host.queued - host.charged, max(0, self.host_limit - host.lent))
         return host.queued
-
-    def _wake_retries(self, host: Host, wall: float) -> None:
-        """Move retries whose time has come to the queue."""
-        if host.waiting_due is not None and _retry_left(host.waiting_due, wall) > 0:
-            return
-        start, stop = _range(wait_prefix(host.slot, host.key))
-        entries = self._rows.scan(start, stop, limit=64)
-        host.waiting_due = None
-        if not entries:
-            raise StorageError(
-                f"{host.waiting} retries of {host.key} are counted, none is there; run `coord audit`"
-            )
-        for key, packed in entries:
-            if _retry_left(wait_due(key), wall) > 0:
-                host.waiting_due = wait_due(key)
-                break
-            self._rows.delete(key)
-            host.waiting -= 1
-            self.waiting -= 1
-            self._enqueue_again(host, self._lifted(host, as_request(unpack(packed))))
-        self.touch(host)
 
     def _host(self, name: HostKey, number: int, now: float, wall: float) -> Host:
         host = self.hosts.get(name)
@@ -612,26 +501,34 @@ class Frontier:
             host = Host.from_row(name, number, row, per_host=policy.per_host, due=now + left, now=now)
             if row.round != self.round:
                 host.lent = 0
+                host.forgive()
             if self.host_limit is not None:
                 host.held = held_back(host.queued, host.charged, host.lent, self.host_limit)
             if host.queued or host.waiting:
-                host.where = Where.HELD if row.held else Where.PARKED
+                host.where = Where.LINED if row.lined else Where.HELD if row.held else Where.PARKED
                 host.more = True
-            else:
+            elif host.turn is not None:
                 host.turn = None  # what it stood in line for was withdrawn
+                self.touch(host)
         self.block(host, policy.blocked)
         self.hosts[name] = host
+        if host.doom is not None:
+            self.touch(host)
         return host
 
     def _settle(self, host: Host, now: float, wall: float | None = None) -> None:
-        if host.where is Where.PARKED:
+        if host.doom is not None:
+            self.bench.remove(host)
+            host.where, host.turn = Where.IDLE, None
+            return
+        if host.where is Where.PARKED or host.where is Where.LINED:
             return
         wake = self._wake_time(host, now, wall)
         match host.where:
             case Where.WAITING:
                 if wake is None or wake >= (host.wake or 0.0):
                     return
-                self._unlist(host)
+                self.bench.remove(host)
             case Where.HELD:
                 if wake is None:
                     return
@@ -639,15 +536,13 @@ class Frontier:
         if wake is None:
             if host.queued and host.free:
                 self._hold(host)
-        elif self._benched >= self._bench_limit:
+        elif self.bench.full:
             self._park(host)
         else:
-            self._list(host, wake)
+            self.bench.add(host, wake)
 
     def _wake_time(self, host: Host, now: float, wall: float | None) -> float | None:
         """When the host should be looked at; None: not before something else happens."""
-        if host.doom is not None and (host.queued or host.waiting):
-            return now
         if not host.free:
             return None
         due = host.due()
@@ -656,41 +551,19 @@ class Frontier:
         if host.waiting:
             if wall is None or host.waiting_due is None:
                 return due
-            return max(due, now + _retry_left(host.waiting_due, wall))
+            return max(due, now + wait_left(host.waiting_due, wall))
         return None
-
-    def _list(self, host: Host, wake: float) -> None:
-        self._versions += 1
-        host.version = self._versions
-        host.wake = wake
-        host.where = Where.WAITING
-        self._benched += 1
-        heapq.heappush(self._due, (wake, host.version, host))
-
-    def _unlist(self, host: Host) -> None:
-        if host.where is Where.WAITING:
-            self._benched -= 1
-            host.where = Where.IDLE
-            host.wake = None
-            self._versions += 1
-            host.version = self._versions
 
     @property
     def _in_line(self) -> bool:
         """Whether hosts outside memory wait for a place in it."""
-        return self.turns[0] < self.turns[1] or self.held_turns[0] < self.held_turns[2]
+        return self.parked.first < self.parked.following or self.held_line.first < self._released
 
     def _park(self, host: Host) -> None:
-        first, following = self.turns
-        self._rows.put(parked_row(following), host.key.encode())
-        self.turns = (first, following + 1)
-        self._leave_memory(host, Where.PARKED, following)
+        self._leave_memory(host, Where.PARKED, self.parked.join(host.key))
 
     def _hold(self, host: Host) -> None:
-        first, following, released = self.held_turns
-        self._rows.put(held_row(following), host.key.encode())
-        self.held_turns = (first, following + 1, released)
-        self._leave_memory(host, Where.HELD, following)
+        self._leave_memory(host, Where.HELD, self.held_line.join(host.key))
 
     def _leave_memory(self, host: Host, where: Where, turn: int) -> None:
         host.where = where
@@ -705,21 +578,12 @@ class Frontier:
         looked = 0
         while looked < most and self.is_behind:
             looked += 1
-            first, following, released = self.held_turns
-            where = Where.HELD if first < released else Where.PARKED
-            if where is Where.HELD:
-                row = held_row(first)
-                self.held_turns = (first + 1, following, released)
-            else:
-                first, following = self.turns
-                row = parked_row(first)
-                self.turns = (first + 1, following)
-            packed = self._rows.get(row)
-            self._rows.delete(row)
-            if packed is None:
+            where = Where.HELD if self.held_line.first < self._released else Where.PARKED
+            turn, name = (self.held_line if where is Where.HELD else self.parked).leave()
+            if name is None:
                 continue
-            host = self.host(packed.decode(), now, wall)
-            if host.turn == first and host.where is where:
+            host = self.host(name, now, wall)
+            if host.turn == turn and host.where is where:
                 host.turn = None
                 host.where = Where.IDLE
                 self._settle(host, now, wall)
@@ -727,7 +591,7 @@ class Frontier:
         return looked
 
     def _host_rows(self) -> Iterator[tuple[bytes, HostRow]]:
-        start, stop = _range(b"h")
+        start, stop = span(b"h")
         while entries := self._rows.scan(start, stop, limit=1000):
             start = entries[-1][0] + b"\0"
             for key, packed in entries:
@@ -741,27 +605,20 @@ class Frontier:
         """
         for key, row in self._host_rows():
             self.hosts_known += 1
-            self.queued += row.queued
-            self.waiting += row.waiting
-            self.charged += row.charged
+            self._queues.count(row)
             if self.host_limit is not None:
                 lent = row.lent if row.round == self.round else 0
                 self.held += held_back(row.queued, row.charged, lent, self.host_limit)
             if (row.queued or row.waiting) and row.turn is None:
                 host = self.host(key[3:].decode(), now, wall)
-                self._park(host)
+                if host.doom is None:
+                    self._park(host)
                 yield host.key
-        start, stop = _range(b"x")
+        start, stop = span(b"x")
         while entries := self._rows.scan(start, stop, limit=1000):
             start = entries[-1][0] + b"\0"
             self.relinks += len(entries)
         self.release_held()
-
-
-CHARGED = 16
-"""Bit of `Request.flags` within a shard: lent before, so charged to the budget and first in its queue."""
-
-assert CHARGED not in frozenset(Flag)
 
 
 NEAR_DUPLICATE = "near_duplicate"
@@ -780,11 +637,8 @@ def leads_on(outcome: Outcome, depth: int, max_depth: int) -> bool:
     return outcome in (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE) and depth < max_depth
 
 
-def _retry_left(due_wall: float, wall: float) -> float:
-    """Seconds that a retry still waits; one that is further away than any may be means that the clock was set back."""
-    left = due_wall - wall
-    return 0.0 if left > MAX_RETRY_DELAY else max(0.0, left)
-
-
-def _range(prefix: bytes) -> tuple[bytes, bytes]:
-    return prefix, after(prefix)
+def _stored(
+    seq: int, parked: tuple[int, int], held: tuple[int, int] = (0, 0)
+) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """The row `frontier`: the last number of a queue entry, and (first, following) of each line of hosts."""
+    return seq, parked, held

@@ -13,6 +13,7 @@ from bisect import insort
 from enum import Enum
 
 from common.messages import Request
+from common.outcome import Outcome
 from coordinator.store.rows import HostRow, Place
 
 ELAPSED_KEPT = 5
@@ -30,6 +31,8 @@ class Where(Enum):
     """Its turn stands in the store; it is in memory only by chance."""
     HELD = "held"
     """A budget holds all of it back; its number stands in the store, it is in memory only by chance."""
+    LINED = "lined"
+    """Its address is busy; its number stands in the store, it is in memory only by chance."""
 
 
 class Host:
@@ -224,6 +227,12 @@ class Host:
 
     # -------------------------------------------------------------------------------------------------- the row
 
+    def forgive(self) -> None:
+        """What it was given up for counts no more; that a person has blocked it does."""
+        self.failures = 0
+        if self.doom is not None and self.doom != Outcome.OPERATOR.code:
+            self.doom, self.doom_reason = None, None
+
     def to_row(self, now: float, wall: float, epoch: int, round_number: int) -> HostRow:
         """What is stored. `due_wall` is the latest due of all lanes, so that a restart hurries nobody."""
         left = max(0.0, max(self.due_at_most, self.rest_until) - now)
@@ -248,6 +257,7 @@ class Host:
             penalty=self.penalty,
             held=self.where is Where.HELD,
             round=round_number,
+            lined=self.where is Where.LINED,
         )
 
     @classmethod

@@ -155,7 +155,8 @@ class Intake:
     def _tell_bad(self, seed: Seed, mine: Tally) -> None:
         mine.bad += 1
         self.tally.bad += 1
-        where = f"argument {seed.line}" if seed.source == COMMAND_LINE else f"{seed.source}, line {seed.line}"
+        source = "standard input" if seed.source == "-" else seed.source
+        where = f"argument {seed.line}" if source == COMMAND_LINE else f"{source}, line {seed.line}"
         if self.tally.bad <= BAD_LINES_TOLD:
             self._say(f"skipped: {where}: {seed.error}")
         elif self.tally.bad == BAD_LINES_TOLD + 1:

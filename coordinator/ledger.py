@@ -34,6 +34,8 @@ from coordinator.store.rows import (
 GAVE_A_PAGE = (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE)
 """Outcomes by which a seed is a good one."""
 
+POISON_KEPT = 10
+
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -70,6 +72,14 @@ class Counts:
     """Visits made again for links alone, because of a smaller depth."""
     again: Counter[str] = field(default_factory=Counter)
     """In a round of recrawling: pages that are `new`, `changed`, `unchanged`, `vanished`."""
+    files: int = 0
+    """Requests that ended with a downloaded file; two may name the same one."""
+    file_bytes: int = 0
+    """Of those files that are kept, each once."""
+    items: Counter[str] = field(default_factory=Counter)
+    """Lines of `items` that count, by kind: the NAME of items/NAME."""
+    poison: list[str] = field(default_factory=list)
+    """URLs that ended as POISON, the first POISON_KEPT: a person must look at them."""
 
     @property
     def ended(self) -> int:
@@ -86,6 +96,12 @@ class Counts:
         self.bytes -= row.facts.wire_length or 0
         self.revisits -= row.record == "revisit"
         self.sitemaps -= row.line is None
+        self.files -= row.file is not None
+        for place, count in zip(row.items, row.item_lines, strict=False):
+            if (kind := _kind_of_items(place[0])) is not None:
+                self.items[kind] -= count
+        if row.outcome is Outcome.POISON and row.request.url in self.poison:
+            self.poison.remove(row.request.url)
         if row.outcome is Outcome.TRAP and row.facts.reason:
             self.guarded[row.facts.reason] -= 1
         self.seeds_ok -= bool(row.request.flags & Flag.SEED) and row.outcome in GAVE_A_PAGE
@@ -107,13 +123,19 @@ class Counts:
             dict(self.guarded),
             self.relinked,
             dict(self.again),
+            self.files,
+            self.file_bytes,
+            dict(self.items),
+            tuple(self.poison),
         )
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Counts:
         """The inverse of `to_row`."""
         admitted, attempts, charged, received, commits, done, refused, seeds_ok, revisits, *later = row
-        sitemaps, retried, guarded, relinked, again = later or (0, 0, {}, 0, {})
+        added: tuple[Any, ...] = (0, 0, {}, 0, {}, 0, 0, {}, ())  # by later versions, in this order
+        later = [*later, *added[len(later) :]]
+        sitemaps, retried, guarded, relinked, again, files, file_bytes, items, poison = later
         return cls(
             admitted,
             attempts,
@@ -129,6 +151,10 @@ class Counts:
             Counter(guarded),
             relinked,
             Counter(again),
+            files,
+            file_bytes,
+            Counter(items),
+            list(poison),
         )
 
 
@@ -167,30 +193,36 @@ class Ledger:
         error: str | None = None,
         earlier: DoneRow | None = None,
         lines: bool = True,
+        file: str | None = None,
     ) -> None:
         """The request has its outcome for good. `row_key`: its slot and its 16 bytes; `wall`: now.
 
-        `earlier`: the same URL in the round before, which a 304 refers to. `lines`: whether it gets a line.
+        `earlier`: the same URL in the round before, which a 304 refers to. `lines`: whether it gets a line. `file`:
+        where its download is kept; `body` is of that then, and no record.
         """
         location, record = None, None
         if page is not None and outcome is Outcome.NOT_MODIFIED and earlier is not None:
-            page = _as_before(page, earlier)
-            if body:  # else no records are kept
+            page, file = _as_before(page, earlier), earlier.file
+            if body and file is None:  # else no records are kept
                 location, record = self._not_modified(page, request.url, body, earlier, wall)
-        elif page is not None and outcome.has_record and (body or pieces):
+        elif page is not None and page.file is None and outcome.has_record and (body or pieces):
             location, record = self._store(page, request.url, pieces, body, wall)
         facts = Facts(outcome.code) if page is None else page.facts
         facts = facts._replace(
             outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error
         )
         refused = () if page is None else page.refused
-        row = DoneRow(request, facts, attempts, record, location, None, tries, refused)
+        row = DoneRow(request, facts, attempts, record, location, None, tries, refused, file=file)
         line = self._outputs.append("pages", (page_line(row),), wall) if lines else None
-        items = self._keep_items(page, wall) if page is not None and page.items else ()
-        self._rows.put(request_row(*row_key), pack(row._replace(line=line, items=items)))
         counts = self.counts
+        items, item_lines = self._keep_items(page, wall) if page is not None and page.items else ((), ())
+        row = row._replace(line=line, items=items, item_lines=item_lines)
+        self._rows.put(request_row(*row_key), pack(row))
+        if outcome is Outcome.POISON and len(counts.poison) < POISON_KEPT:
+            counts.poison.append(request.url)
         counts.done[outcome.code] += 1
         counts.sitemaps += not lines
+        counts.files += file is not None
         if outcome is Outcome.TRAP and reason:
             counts.guarded[reason] += 1
         counts.bytes += facts.wire_length or 0
@@ -202,15 +234,21 @@ class Ledger:
         for place in row.items if row.line is None else (row.line, *row.items):
             self._rows.put(superseded_row(*place), b"")
 
-    def _keep_items(self, page: Page, wall: float) -> tuple[Location, ...]:
-        """Append what extractors made of the page, its text and its links, each kind together; where it stands."""
+    def _keep_items(self, page: Page, wall: float) -> tuple[tuple[Location, ...], tuple[int, ...]]:
+        """Append what extractors made of the page, its text and its links, each kind together; where it stands, and
+        how many lines there."""
         kinds: dict[str, list[bytes]] = {}
         for name, line in page.items:
             if name != LINK_LINES:  # those of a page's links come many at a time
                 line = line.replace(b"\n", b" ")
             kinds.setdefault(name, []).append(line + b"\n")
         append, stream = self._outputs.append, self._outputs.item_stream
-        return tuple(append(stream(name), (b"".join(lines),), wall) for name, lines in kinds.items())
+        places = tuple(append(stream(name), (b"".join(lines),), wall) for name, lines in kinds.items())
+        numbers = tuple(map(len, kinds.values()))
+        for place, number in zip(places, numbers, strict=True):
+            if (kind := _kind_of_items(place.file)) is not None:
+                self.counts.items[kind] += number
+        return places, numbers
 
     def _not_modified(
         self, page: Page, url: str, body: bytes, earlier: DoneRow, wall: float
@@ -265,6 +303,12 @@ class Ledger:
         return Location(whole.file, whole.offset + len(asked), whole.length - len(asked))
 
 
+def _kind_of_items(file: str) -> str | None:
+    """The NAME of items/NAME by one of its files; None: it holds no items."""
+    folder, _, name = file.partition("/")
+    return name.rsplit("-", 2)[0] if folder == "items" else None
+
+
 def _as_before(page: Page, earlier: DoneRow) -> Page:
     """A 304 with what it leaves out because that is as it was: what the next round asks with, and the digest."""
     facts, before = page.facts, earlier.facts
@@ -311,5 +355,6 @@ def page_line(row: DoneRow) -> bytes:
         "warc": None if row.warc is None else dict(zip(("file", "offset", "length"), row.warc, strict=True)),
         "lastmod": None if request.lastmod is None else warc_date(request.lastmod),
         "simhash": None if facts.simhash is None else f"{facts.simhash:016x}",
+        "file": row.file,
     }
     return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"

@@ -9,32 +9,32 @@ is a lease without requests, for a robots.txt that was redirected to a host (rul
 from __future__ import annotations
 
 import ipaddress
-import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from functools import lru_cache
-from itertools import islice
 
 from common import messages as m
-from common.messages import Flag, Request, lease_id
+from common.errors import StorageError
+from common.messages import Flag, LeaseId, Request, lease_epoch, lease_id
 from common.outcome import OUTCOMES, Outcome
-from common.url import CanonicalURL, HostKey, authority, has_canonical_shape, host_key
+from common.url import CanonicalURL, authority, has_canonical_shape, host_key
 from coordinator import policy
-from coordinator.fleet import WorkerSession
-from coordinator.frontier import CHARGED
+from coordinator.fleet import SILENT_HEARTBEATS, WorkerSession
 from coordinator.hostqueue import Host
 from coordinator.leases import OpenLease
+from coordinator.permits import Permits
+from coordinator.rounds import compare, last_end
 from coordinator.state import ShardState, piece_key, session_id
 from coordinator.steps import DropPieces
-from coordinator.store.rows import RobotsRow, lease_row, pack, robots_row, unpack
+from coordinator.store.rows import CHARGED, RobotsRow, lease_row, pack, robots_row, unpack
 
 MAX_LEASE_BYTES = 1 << 20
 """URLs and referrers of one lease; far below what a header may hold."""
 
+GOOD = ("rules", "allow")
+"""Verdicts of a robots.txt by which pages of its authority may be fetched."""
+
 DRAINED_AT_ONCE = 500
 """Requests of a given-up host that are ended in one step, so that a step stays short."""
-
-NEXT_AT_ADDRESS = 64
-"""Hosts remembered for each busy address, to be lent as soon as one of its others is done; the rest look by time."""
 
 
 class Lending:
@@ -47,90 +47,93 @@ class Lending:
         """--max-rate: when the next request may be lent."""
         self._giving_up = False
         """A host that is given up has more queued than one step may end."""
-        self._wanted: OrderedDict[str, OrderedDict[bytes, None]] = OrderedDict()
-        """Hosts for which sessions want a permit."""
+        self.permits = Permits()
         self._at_address: Counter[str] = Counter()
         """Hosts that are lent now, by their address."""
-        self._next_at: dict[str, deque[str]] = {}
-        """Hosts that wait for their address, by it."""
+        self._left: Counter[str] = Counter()
+        """Addresses that hosts have left since the last step, and that others wait for."""
+        self._call_at = now
+        """When all lines of addresses are looked at again."""
 
     # ---------------------------------------------------------------------------------------------------- when
 
-    @property
-    def permits_wanted(self) -> list[str]:
-        """Hosts for which workers want a permit, at most five, and how many there are is `permits_waiting`."""
-        return list(islice(self._wanted, 5))
-
-    @property
-    def permits_waiting(self) -> int:
-        """How many hosts permits are wanted for."""
-        return len(self._wanted)
-
     def busy_addresses(self) -> list[tuple[str, int, int]]:
-        """(address, hosts of it that are lent, hosts that wait for it, of which NEXT_AT_ADDRESS are counted), of the
-        first five."""
-        return [(ip, self._at_address[ip], len(hosts)) for ip, hosts in islice(self._next_at.items(), 5)]
+        """(address, hosts of it that are lent, hosts that wait for it), of five that have waited for long."""
+        lines = self._state.frontier.addresses
+        return [(ip, self._at_address[ip], lines.length(ip)) for ip in lines.some(5)]
 
     def next_wakeup(self) -> float | None:
         """When something may be lent that cannot be now; None: only an event can change that."""
         state = self._state
+        if self._giving_up:
+            return 0.0
         if not state.may_lend:
             return None
         if state.frontier.is_behind:
             return 0.0
-        due = state.frontier.next_due()
-        if due is not None and self._giving_up:
-            return due
+        due = state.frontier.bench.next_due()
         if due is not None and not state.fleet.with_credit():
             due = None
         if due is not None and state.config.max_rate is not None:
             due = max(due, self._next_lend)
-        for name in self._wanted:
-            host = state.frontier.hosts.get(HostKey(name))
-            at = 0.0 if host is None else host.due()
-            if at < math.inf and (due is None or at < due):
-                due = at
-        return due
+        if self._may_call and (due is None or self._call_at < due):
+            due = self._call_at
+        look = self.permits.next_look()
+        return due if look is None or (due is not None and due < look) else max(0.0, look)
 
     def lend(self, now: float, wall: float) -> None:
-        """While a host is due and a worker has credit: a lease."""
+        """While a host is due and a worker has credit: a lease. And what hosts are given up with ends."""
         state = self._state
-        self._giving_up = False
+        if not state.closed:
+            self._give_up(now, wall)
         if not state.may_lend:
             return
-        if self._wanted:
+        state.fleet.hush(now, SILENT_HEARTBEATS * state.config.tuning.heartbeat)
+        if self.permits:
             self._permit(now, wall)
+        if self._left or (now >= self._call_at and self._may_call):
+            self._call_up(now, wall)
         while True:
             host = state.frontier.ready(now, wall)
             if host is None:
                 return
-            if host.doom is not None:
-                if not self._give_up(host, now, wall):
-                    self._giving_up = True
-                    return
-                continue
             session = state.fleet.choose(host.last_session)
             if session is None:
                 return
             if state.config.max_rate is not None and now < self._next_lend:
                 return
             if self._address_is_busy(host):
-                state.frontier.postpone(host, now + policy.ADDRESS_WAIT)
+                assert host.ip is not None
+                state.frontier.line_up(host, host.ip)
                 continue
             self._lend_to(session, host, now, wall)
 
     # ------------------------------------------------------------------------------------------------ to give up
 
-    def _give_up(self, host: Host, now: float, wall: float) -> bool:
-        """End what is queued for a host that is given up; False: come back later for the rest."""
+    def _give_up(self, now: float, wall: float) -> None:
+        """End what is queued for hosts that are given up, whatever budgets say, and while the crawl is paused, too."""
+        frontier, room = self._state.frontier, DRAINED_AT_ONCE
+        while room > 0 and (host := frontier.doomed(now, wall)) is not None:
+            room -= 1 + self._end_some(host, room, now, wall)
+        self._giving_up = frontier.doomed(now, wall) is not None
+
+    def _end_some(self, host: Host, count: int, now: float, wall: float) -> int:
+        """End at most so many requests of a host that is given up; how many."""
         state = self._state
         outcome = OUTCOMES[host.doom or 0]
-        requests = state.frontier.drain(host, DRAINED_AT_ONCE)
+        requests = state.frontier.drain(host, count)
+        if not requests:
+            there = host.queued + host.waiting
+            raise StorageError(f"{there} requests of {host.key} are counted, none found; run `coord audit`")
         for request in requests:
             if request.flags & Flag.LINKS_ONLY:
                 state.frontier.relinked(host, request)
                 continue
             host.finished += 1
+            if len(state.partials):
+                state.partials.forget(state.frontier.row_of(host, request)[1:])
+            if state.round and not _no_page(request):
+                compare(state, outcome, None, last_end(state, host, request))
             state.ledger.end(
                 (host.slot, state.frontier.key_of(request.url, request.form)),
                 request,
@@ -143,7 +146,7 @@ class Lending:
                 lines=not _no_page(request),
             )
         state.frontier.settle(host, now, wall)
-        return len(requests) < DRAINED_AT_ONCE
+        return len(requests)
 
     # -------------------------------------------------------------------------------------------------- one lease
 
@@ -152,7 +155,11 @@ class Lending:
         delay = self.delay_of(host)
         lanes = min(host.lanes_due(now), session.free_lanes)
         sharers = state.fleet.with_credit()
-        if host.per_host > 1 and sharers > 1 and state.frontier.count_ready(now, 2 * sharers) < 2 * sharers:
+        if (
+            host.per_host > 1
+            and sharers > 1
+            and state.frontier.bench.count_due(now, 2 * sharers) < 2 * sharers
+        ):
             lanes = min(lanes, -(-host.per_host // sharers))
         size = min(policy.lease_size(delay, lanes), session.requests - session.lent_requests)
         if lanes < host.per_host:
@@ -162,6 +169,9 @@ class Lending:
             size = 1
         requests = self._fitting(host, state.frontier.take(host, size), now)
         requests, rules, unknown = self._split_by_robots(host, session, requests, now, wall)
+        if not requests:
+            state.frontier.settle(host, now, wall)
+            return
         lanes = min(lanes, len(requests))
         taken = lanes
         if unknown:
@@ -220,8 +230,18 @@ class Lending:
                 rules,
                 host.cookies,
                 lease.requests,
+                self._resumes(host, requests) if len(state.partials) else (),
             )
         )
+
+    def _resumes(self, host: Host, requests: list[Request]) -> tuple[m.Resume, ...]:
+        """What is kept of downloads among the requests, for their worker to go on from."""
+        state, found = self._state, []
+        for ordinal, request in enumerate(requests):
+            held = state.partials.get(state.frontier.row_of(host, request)[1:])
+            if held is not None and held.validator is not None and held.have:
+                found.append(m.Resume(ordinal, held.have, held.validator))
+        return tuple(found)
 
     def delay_of(self, host: Host) -> float:
         """The delay in force for a host, seconds."""
@@ -260,29 +280,49 @@ class Lending:
     ) -> tuple[list[Request], tuple[m.RobotsRules, ...], bool]:
         """The rules that go with the requests; where an authority has none, it is lent alone (rule 19).
 
-        Then the lease holds one lane, and only as many requests as that lane has work for.
+        Then the lease holds one lane, and only as many requests as that lane has work for. Requests of an authority
+        whose robots.txt is to be asked for again later wait until then; the host's others go on.
         """
         state = self._state
         if not state.config.obey_robots:
             return requests, (), False
         rules: dict[str, m.RobotsRules] = {}
+        later: dict[str, float] = {}
         unknown = False
         for request in requests:
             place = authority(CanonicalURL(request.url))
-            if place in rules:
+            if place in rules or place in later:
                 continue
             packed = state.rows.get(robots_row(host.slot, place))
             row = None if packed is None else RobotsRow(*unpack(packed))
-            if row is None or row.verdict == "retry" or not still_good(row, wall):
+            if row is not None and row.verdict == "retry" and policy.wait_left(row.again_wall, wall) > 0:
+                later[place] = row.again_wall
+                continue
+            if row is None or row.verdict == "retry" or not still_good(row, wall, state.epoch):
                 unknown = True
                 continue
             known = session.knows_robots(place, row.version)
             rules[place] = m.RobotsRules(place, row.version, row.verdict, None if known else row.body)
+        if later:
+            requests = self._wait_for_robots(host, requests, later, now)
         if unknown and (host.per_host > 1 or host.ip is None) and len(requests) > 1:
             # Whose address it is, is not known yet either: a page, and then --per-ip has its say.
             state.frontier.put_back(host, requests[1:], now)
             requests = requests[:1]
         return requests, tuple(rules.values()), unknown
+
+    def _wait_for_robots(
+        self, host: Host, requests: list[Request], later: dict[str, float], now: float
+    ) -> list[Request]:
+        """Put off the requests of authorities in `later` (wall time); the others are returned."""
+        frontier, others = self._state.frontier, []
+        for request in requests:
+            due = later.get(authority(CanonicalURL(request.url)))
+            if due is None:
+                others.append(request)
+            else:
+                frontier.put_off(host, request, frontier.tries_of(host, request), due, now)
+        return others
 
     def end(self, lease: OpenLease, now: float, wall: float, *, due: float | None = None) -> None:
         """The lease is over; what is open in it is queued again. `due` None: as its reports said (rule 9)."""
@@ -299,13 +339,18 @@ class Lending:
             if state.pieces.pop(key, None) is not None:
                 state.after.append(DropPieces(key))
         host = state.frontier.host(lease.host, now, wall)
+        if len(state.partials):
+            for request in undone:
+                state.partials.leave(state.frontier.row_of(host, request)[1:])
         if due is None:
             # The delay in force by now: robots.txt, response times and refusals may have raised it meanwhile.
             delay = max(lease.delay, self.delay_of(host))
             due = now if lease.last_end is None else lease.last_end + delay
         host.return_lanes(lease.lanes, max(due, lease.owed))
+        if host.key in self.permits:
+            self.permits.look(host.key, host.due())
         if not host.lent_lanes:
-            self._leave_address(host, now)
+            self._leave_address(host)
         if undone:
             state.frontier.put_back(host, undone, now)
         state.frontier.settle(host, now, wall, lent=True)
@@ -318,7 +363,7 @@ class Lending:
             return
         if host.lent_lanes:
             if host.ip is not None:
-                self._leave_address(host, now)
+                self._leave_address(host)
             self._at_address[ip] += 1
         host.ip = ip
 
@@ -331,29 +376,48 @@ class Lending:
         """Whether as many hosts of its address are lent as --per-ip allows; a host that is among them goes on."""
         if host.ip is None or host.lent_lanes or _exempt(host.ip):
             return False
-        share = max(1, self._state.config.per_ip // self._state.shards)
-        if self._at_address[host.ip] < share:
-            return False
-        waiting = self._next_at.setdefault(host.ip, deque(maxlen=NEXT_AT_ADDRESS))
-        if host.key not in waiting:
-            waiting.append(host.key)
-        return True
+        return self._at_address[host.ip] >= self._share
 
-    def _leave_address(self, host: Host, now: float) -> None:
+    def _leave_address(self, host: Host) -> None:
         ip = host.ip
         if ip is None:
             return
         self._at_address[ip] -= 1
         if self._at_address[ip] <= 0:
             del self._at_address[ip]
-        waiting = self._next_at.get(ip)
-        if waiting is None:
-            return
-        following = self._state.frontier.hosts.get(HostKey(waiting.popleft()))
-        if not waiting:
-            del self._next_at[ip]
-        if following is not None and following.wake is not None:
-            self._state.frontier.postpone(following, max(now, following.due()))
+        if ip in self._state.frontier.addresses:
+            self._left[ip] += 1
+
+    @property
+    def _share(self) -> int:
+        """How many hosts of one address may be lent at one time."""
+        return max(1, self._state.config.per_ip // self._state.shards)
+
+    @property
+    def _may_call(self) -> bool:
+        """Whether hosts wait for their address that could be lent, or that a budget holds back."""
+        state = self._state
+        if not len(state.frontier.addresses) or self._giving_up:
+            return False
+        return not state.frontier.may_charge or bool(state.fleet.with_credit())
+
+    def _call_up(self, now: float, wall: float) -> None:
+        """One host from the line of an address for each that has left it; and now and then as many as may be lent.
+
+        For who is called up may have nothing to lend when it is due: a budget holds it, or a person has blocked it.
+        """
+        frontier, looks = self._state.frontier, policy.ADDRESS_LOOKS
+        left, self._left = self._left, Counter()
+        if now >= self._call_at:
+            self._call_at = now + policy.ADDRESS_WAIT
+            left = Counter({ip: self._share - self._at_address[ip] for ip in frontier.addresses})
+        for ip, count in left.items():
+            while count > 0 and ip in frontier.addresses:
+                if not looks:
+                    self._call_at = now  # the rest in the next step
+                    return
+                looks -= 1
+                count -= frontier.call_up(ip, now, wall)
 
     # --------------------------------------------------------------------------------------------------- permits
 
@@ -362,37 +426,38 @@ class Lending:
         place = f"https://{host}/"
         if not has_canonical_shape(place) or host_key(CanonicalURL(place)) != host:
             return
-        sessions = self._wanted.get(host)
-        if sessions is None:
-            if len(self._wanted) >= policy.PERMITS_WAITING:
-                return
-            sessions = self._wanted[host] = OrderedDict()
-        sessions[session.id] = None
+        self.permits.want(session.id, host)
 
     def _permit(self, now: float, wall: float) -> None:
         """A lease without requests for each wanted host that is due. It needs no credit: a worker all of whose lanes
         wait for permits could never get one."""
-        state = self._state
-        for name in list(self._wanted):
+        state, permits = self._state, self.permits
+        while (name := permits.due(now)) is not None:
             host = state.frontier.host(name, now, wall)
             if host.doom == Outcome.OPERATOR.code:
-                del self._wanted[name]  # nothing is fetched of it
+                permits.drop(name)  # nothing is fetched of it
                 continue
-            if not host.lanes_due(now):
-                continue
-            sessions = self._wanted[name]
-            wanting = state.fleet.get(next(iter(sessions)))
-            sessions.popitem(last=False)
-            if not sessions:
-                del self._wanted[name]
-            if wanting is None:
-                continue
-            self._open(wanting, host, self.delay_of(host), 1, 0, [], (), now)
-            state.frontier.settle(host, now, wall)
+            while host.lanes_due(now) and (wanting := permits.take(name)) is not None:
+                session = state.fleet.get(wanting)
+                if session is not None and not session.silent:  # it asks again when it is there again
+                    self._open(session, host, self.delay_of(host), 1, 0, [], (), now)
+                    state.frontier.settle(host, now, wall)
+            if name in permits:
+                permits.look(name, host.due())
 
 
-def still_good(row: RobotsRow, wall: float) -> bool:
-    """Whether what is known of a robots.txt may be used: for a day, and longer while its server fails."""
+def still_good(row: RobotsRow, wall: float, epoch: int) -> bool:
+    """Whether what is known of a robots.txt may be used: for a day, and longer while its server fails.
+
+    That there is none to be had is believed no longer than this coordinator runs: a person who starts it again may
+    have mended what was wrong, or allowed it.
+    """
+    if (
+        row.verdict not in GOOD
+        and row.verdict != Outcome.POISON.value
+        and lease_epoch(LeaseId(row.lease)) != epoch
+    ):
+        return False
     return wall - row.fetched_wall <= policy.ROBOTS_LIFETIME or wall < row.again_wall
 
 

@@ -68,6 +68,9 @@ def _crawl(status: Status) -> Iterator[Family]:
         "shoal_trapped_total", "Requests set aside as traps, by the guard", _by("rule", status.guarded)
     )
     yield _counter("shoal_revisits_total", "Records of a payload stored before", _one(status.revisits))
+    yield _counter("shoal_items_total", "Items that extractors made, by kind", _by("kind", status.items))
+    yield _counter("shoal_files_total", "Requests that ended with a downloaded file", _one(status.files))
+    yield _gauge("shoal_files_bytes", "Downloaded files that are kept", _one(status.file_bytes))
     yield _counter("shoal_retried_total", "Ended requests queued again by a person", _one(status.retried))
     yield _counter(
         "shoal_near_duplicates_total",
@@ -151,6 +154,12 @@ def _workers(status: Status) -> Iterator[Family]:
         ("in_flight", "gauge", "Fetches in flight", lambda of: of.in_flight),
         ("lanes", "gauge", "Fetches it may have in flight", lambda of: of.lanes),
         ("cpu_ratio", "gauge", "Share of one processor in use", lambda of: of.cpu_percent / 100),
+        (
+            "extract_ratio",
+            "gauge",
+            "Share of its time that extractors took of late",
+            lambda of: of.extract_percent / 100,
+        ),
         ("memory_bytes", "gauge", "Resident memory", lambda of: of.rss_bytes),
         ("held_bytes", "gauge", "Bodies held", lambda of: of.held_bytes),
         ("lag_seconds", "gauge", "By how much its loop was late at last", lambda of: of.lag_ms / 1000),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.config import CrawlConfig
 from common.configfile import kept
+from common.configtext import config_to_toml
 from coordinator.changing import fitting
 from coordinator.directory import CrawlDirectory
 from coordinator.feed import Feed
@@ -30,7 +31,7 @@ def change_config(
         before = kept(directory.config_path)
         after = change(before)
         if after != before:
-            directory.write("crawl.toml", fitting(after).to_toml())
+            directory.write("crawl.toml", config_to_toml(fitting(after)))
     return before, after
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from common.config import version
+from common.version import version
 from coordinator.status import Status
 
 _Object = dict[str, Any]
@@ -60,6 +60,10 @@ def description() -> _Object:
         "servers": [{"url": "/", "description": "the address that `coord status --json` tells as `http`"}],
         "security": [{}, {"token": []}],
         "paths": {
+            "/": _file("The dashboard, a page for people", "dashboard", "text/html"),
+            "/dashboard/{name}": _file(
+                "A file of the dashboard", "dashboardFile", "*/*", path={"name": _text("its name")}
+            ),
             "/api/v1/status": _read("The crawl at this moment", "status", _ref("Status")),
             "/api/v1/history": _read(
                 "How it went: by the second for ten minutes, by the minute for a day",
@@ -67,7 +71,8 @@ def description() -> _Object:
                 _object({"seconds": _ref("Series"), "minutes": _ref("Series")}),
             ),
             "/api/v1/events": _read(
-                "Server-sent events: `status` each second (a Status), `failed` for each failed try (a FailedTry)",
+                "Server-sent events: `status` each second (a Status), `failed` for each failed try (a FailedTry), "
+                "`end` when the coordinator goes (a last Status)",
                 "events",
                 {"type": "string"},
                 media="text/event-stream",
@@ -83,6 +88,25 @@ def description() -> _Object:
                 _ref("Explained"),
                 query={"url": _text("the URL, as anybody would type it")},
                 errors=(400, 404),
+            ),
+            "/api/v1/options": _read(
+                "What `set` changes, as it stands; secrets masked",
+                "options",
+                _object(
+                    {
+                        "scope": _text("the kind of the scope; it stands for the whole run"),
+                        "options": {
+                            "type": "object",
+                            "description": "by name; null: no limit; seconds, bytes, lists of texts",
+                        },
+                        "hosts": {
+                            "type": "array",
+                            "description": "the last 200 rules for hosts; the last one that says something counts",
+                            "items": _object({"match": _text("the pattern")}, ("match",)),
+                        },
+                        "rules": {"type": "integer", "description": "how many rules there are"},
+                    }
+                ),
             ),
             "/api/v1/stop": _change(
                 "End the crawl; it can be gone on with",
@@ -182,6 +206,19 @@ def _read(
             {"name": key, "in": "query", "required": True, "schema": of} for key, of in query.items()
         ]
     return {"get": operation}
+
+
+def _file(summary: str, name: str, media: str, path: Mapping[str, _Object] | None = None) -> _Object:
+    """What everybody may read."""
+    described = _read(summary, name, {"type": "string"}, media=media, errors=(404,) if path else ())
+    operation = described["get"]
+    operation["security"] = [{}]
+    del operation["responses"]["401"]
+    if path:
+        operation["parameters"] = [
+            {"name": key, "in": "path", "required": True, "schema": of} for key, of in path.items()
+        ]
+    return described
 
 
 def _change(

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import clock
-from common.config import CrawlConfig, version
+from common.config import CrawlConfig
 from common.errors import UsageError
 from common.identity import record_ids
 from common.log import get_logger
 from common.messages import Phase
 from common.scope import Scope
+from common.version import version
 from common.warc import warcinfo_record
+from coordinator import files
 from coordinator.outputs import Outputs
 from coordinator.repair import repair
 from coordinator.shard import Shard
@@ -69,6 +71,7 @@ def open_shard(directory: Path, config: CrawlConfig, *, index: int = 0) -> Opene
         store.write(overlay.seal())
         overlay.committed()
         committed = committed_ends(overlay)
+    files.recover(directory, overlay, index)
     crawl, seed = _identity(overlay)
     identifier = record_ids()
     agent = config.agent

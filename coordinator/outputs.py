@@ -82,6 +82,17 @@ class Append(NamedTuple):
     """The file is not there yet."""
 
 
+class Move(NamedTuple):
+    """A downloaded file that is whole: the part file `part`, then `tail` from `offset` on, becomes `file`."""
+
+    part: str
+    offset: int
+    """0: there is no part file yet, all of it is in `tail`."""
+    tail: bytes | memoryview
+    file: str
+    """Relative to DIR, with `/`. Nothing is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputBatch:
     """What the shell writes before it commits the rows that point to it. False when there is nothing to write."""
@@ -92,9 +103,12 @@ class OutputBatch:
     """The end of each of these files once this batch is written: to be committed with it."""
     closed: tuple[str, ...] = ()
     """Files that get nothing after this batch."""
+    moves: tuple[Move, ...] = ()
+    synced: tuple[str, ...] = ()
+    """Part files of downloads that are to be durable as far as they came; one that is gone is passed over."""
 
     def __bool__(self) -> bool:
-        return bool(self.appends)
+        return bool(self.appends or self.moves or self.synced)
 
 
 @dataclass(slots=True)
@@ -134,12 +148,14 @@ class Outputs:
         self._growing = _latest(ends, shard)
         self._touched: list[_Growing] = []
         self._closed: list[str] = []
+        self._moves: list[Move] = []
+        self._synced: dict[str, None] = {}
         self._pending_bytes = 0
 
     @property
     def dirty(self) -> bool:
         """Whether anything waits for `seal`."""
-        return bool(self._touched)
+        return bool(self._touched or self._moves or self._synced)
 
     @property
     def pending_bytes(self) -> int:
@@ -181,6 +197,16 @@ class Outputs:
         """The `index`-th piece of PIECE_BYTES of the part file `key`, as something to append."""
         return Part(key, index * PIECE_BYTES, PIECE_BYTES)
 
+    def move(self, part: str, pieces: int, tail: bytes | memoryview, file: str) -> None:
+        """Let a download become a file: `pieces` of the part file, then `tail`."""
+        self._moves.append(Move(part, pieces * PIECE_BYTES, tail, file))
+        self._synced.pop(part, None)
+        self._pending_bytes += len(tail)
+
+    def sync(self, part: str) -> None:
+        """Make a download's part file durable as far as it has come."""
+        self._synced[part] = None
+
     def seal(self) -> OutputBatch:
         """All that is pending. The chunks are kept by nobody else."""
         appends = []
@@ -189,8 +215,12 @@ class Outputs:
             appends.append(Append(file.name, file.start, file.pending, file.is_new))
             ends[file.name] = file.end
             file.start, file.is_new, file.pending = file.end, False, []
-        batch = OutputBatch(tuple(appends), ends, tuple(self._closed))
+        batch = OutputBatch(
+            tuple(appends), ends, tuple(self._closed), tuple(self._moves), tuple(self._synced)
+        )
         self._touched, self._closed, self._pending_bytes = [], [], 0
+        if batch.moves or batch.synced:
+            self._moves, self._synced = [], {}
         return batch
 
     def _begin(self, stream: str, last: _Growing | None, wall: float) -> _Growing:

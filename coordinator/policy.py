@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.outcome import Outcome
+from common.outcome import OUTCOMES, Outcome
 
 RETRY_DELAY = 10.0
 """Seconds before the second try of a request; each further one waits three times as long as the one before."""
@@ -38,6 +38,9 @@ MAX_PENALTY = 60.0
 PENALTY_FADES = 0.9
 """What is left of the penalty after each fetch that went well: half of it after seven."""
 
+MAX_WAIT = max(MAX_RETRY_DELAY, *ROBOTS_WAITS)
+"""Seconds; no request waits longer for its next try."""
+
 MAX_CRAWL_DELAY = 60.0
 MAX_ADAPTIVE_DELAY = 30.0
 
@@ -55,11 +58,12 @@ ROBOTS_STALE = 7 * 24 * 3600.0
 POISON_DEATHS = 3
 """Processes that a page may take with it before it is set aside (PROTOCOL rule 24)."""
 
-PERMITS_WAITING = 10_000
-"""Hosts for which a permit is wanted at one time; a worker asks again for what is beyond."""
-
 ADDRESS_WAIT = 5.0
-"""Seconds until a host whose address is busy (--per-ip) is looked at again, if none of the others is done before."""
+"""Seconds until more hosts of an address that is not busy are called up from its line (--per-ip), where those that were
+called up when others were done turned out to have nothing to lend."""
+
+ADDRESS_LOOKS = 200
+"""Hosts called up in one step at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ RULES: dict[Outcome, Rule] = {
 """Outcomes that are not here are final and say nothing about the host."""
 
 _FINAL = Rule(again=False, host=False)
-_BUSY = frozenset((429, 503))
+BUSY = frozenset((429, 503))
+"""Statuses by which a server asks for rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def decide(
     reason: str | None = None,
 ) -> Decision:
     """What to do after a try: `tries` made so far with this one, `failures` of the host in a row before it."""
-    busy = status in _BUSY
+    busy = status in BUSY
     rule = Rule(again=True, host=True) if busy else RULES.get(outcome, _FINAL)
     if outcome is Outcome.PROXY and reason != PROXY_SAYS_HOST:
         rule = Rule(again=True, host=False)  # a dead proxy is no sign of what is behind it
@@ -129,6 +134,27 @@ def decide(
     return Decision(retry_in, host_wait, rule.host)
 
 
+def wait_left(due_wall: float, wall: float) -> float:
+    """Seconds that a request still waits. One that is further away than any may be: the clock was set back."""
+    left = due_wall - wall
+    return 0.0 if left > MAX_WAIT else max(0.0, left)
+
+
+def robots_wait(verdict: str, tries: int, retries: int, retry_after: float | None) -> float | None:
+    """Seconds until a robots.txt that did not come is asked for again, after `tries` in a row; None: that was the last.
+
+    `retry_after`: what its server asks for, seconds.
+    """
+    if verdict == Outcome.ROBOTS_UNREACHABLE:
+        if tries > len(ROBOTS_WAITS):
+            return None
+        return max(ROBOTS_WAITS[tries - 1], min(retry_after or 0.0, MAX_RETRY_DELAY))
+    rule = RULES.get(Outcome(verdict)) if verdict in OUTCOMES else None
+    if rule is None or not rule.again or tries > retries:
+        return None
+    return float(RETRY_DELAY * 3 ** (tries - 1))
+
+
 def backoff(failures: int) -> float:
     """Seconds that a host rests after `failures` (one or more) in a row."""
     return min(HOST_BACKOFF * 2.0 ** (min(failures, 20) - 1), MAX_HOST_BACKOFF)
@@ -136,12 +162,17 @@ def backoff(failures: int) -> float:
 
 def penalty(before: float, outcome: Outcome, status: int | None, delay: float) -> float:
     """Seconds that the delay is never below after this try: more after a refusal, slowly less after what went well."""
-    if status in _BUSY or outcome is Outcome.TIMEOUT:
+    if asks_for_rest(outcome, status):
         return min(max(PENALTY, 2 * max(before, delay)), MAX_PENALTY)
     if status is None or before == 0.0:
         return before
     faded = before * PENALTY_FADES
     return faded if faded > max(delay, 0.05) else 0.0
+
+
+def asks_for_rest(outcome: Outcome, status: int | None) -> bool:
+    """Whether a host has had enough for now: what it was lent goes back, for the terms do not hold any more."""
+    return status in BUSY or outcome is Outcome.TIMEOUT
 
 
 def delay_in_force(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -67,6 +68,9 @@ _COLOURS = {
 
 _PAGES = (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE, Outcome.NOT_MODIFIED)
 """Outcomes of a seed that gave a page."""
+
+_KINDS_NAMED = 3
+"""Kinds of items that the last screen counts; `coord status --json` has all."""
 
 _STORED = frozenset(outcome.value for outcome in Outcome if outcome.has_record)
 
@@ -252,6 +256,7 @@ def table(status: Status, width: int, height: int = 24) -> Group:
         ("left out", dict(status.refused)),
         ("set aside", dict(status.guarded)),
         (f"round {status.round}", dict(status.again)),
+        ("items", dict(sorted(status.items.items(), key=lambda of: -of[1]))),
         ("also seen", _also_seen(status)),
     )
     lines += [_counts(name, counts, width) for name, counts in counted if any(counts.values())]
@@ -312,14 +317,17 @@ def _also_seen(status: Status) -> dict[str, int]:
         "revisits": status.revisits,
         "retried": status.retried,
         "near duplicates": status.near_duplicates,
+        "files": status.files,
     }
 
 
 def _worker_table(shown: Sequence[WorkerStatus], width: int) -> Table:
-    room = max(6, width - _FIGURES_WIDTH)
+    extracts = any(worker.extract_percent for worker in shown)
+    room = max(6, width - _FIGURES_WIDTH - (len("extract") + 2) * extracts)
     workers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     workers.add_column("worker", no_wrap=True)
-    for name in ("process", "in flight", "lanes", "pages/s", "CPU", "memory", "heard"):
+    extract = ("extract",) if extracts else ()
+    for name in ("process", "in flight", "lanes", "pages/s", "CPU", *extract, "memory", "heard"):
         workers.add_column(name, justify="right", no_wrap=True)
     for worker in shown:
         heard = "offline" if worker.offline else f"{time_text(worker.heard_seconds)} ago"
@@ -330,6 +338,7 @@ def _worker_table(shown: Sequence[WorkerStatus], width: int) -> Table:
             number_text(worker.lanes),
             rate_text(worker.rate),
             f"{worker.cpu_percent}%",
+            *((f"{worker.extract_percent}%",) if extracts else ()),
             size_text(worker.rss_bytes) if worker.rss_bytes else "",
             heard,
         )
@@ -390,23 +399,60 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
         bad, where = plural(status.seeds.bad, "bad seed"), f"{status.directory}/seeds"
         yield f"  {bad} of {number_text(status.seeds.read)}: {where}\n"
 
+    if status.poison:
+        yield ("Worker processes died over these (POISON): look at them\n", "bold red")
+        for url in status.poison:
+            yield f"  {escaped(url)}\n"
+        if (more := status.outcomes.get(Outcome.POISON, 0) - len(status.poison)) > 0:
+            yield f"  and {number_text(more)} more: coord export {status.directory} --outcome POISON --to -\n"
+        yield (f"      {status.directory}/logs/ has the deaths; `coord retry` tries them anew\n", "dim")
     over = status.phase is Phase.FINISHED or status.exit_code == 1
     if over and not any(status.outcomes.get(outcome) for outcome in _PAGES):
         yield from _no_page(status)
     if any(count and name in _STORED for name, count in status.outcomes.items()):
         yield ("Where it is\n", "bold")
-        yield f"  {status.directory}/pages/   a line of JSON each: outcome, title, place in the WARC\n"
-        yield f"  {status.directory}/warc/    the pages themselves, WARC 1.1\n"
-        if (Path(status.directory) / "items").is_dir():
-            yield f"  {status.directory}/items/   what extractors made of them, a file for each kind\n"
+        places = dict(_places(status))
+        width = max(map(len, places))
+        for folder, what in places.items():
+            yield f"  {f'{status.directory}/{folder}/':<{len(status.directory) + width + 4}} {what}\n"
     yield ("Next\n", "bold")
     if status.phase is not Phase.FINISHED or left:
         yield f"  {status.command} --out {status.directory}            go on\n"
     else:
         yield f"  coord crawl URL --out {status.directory}        more seeds into the same folder\n"
+    if status.items:
+        kind = escaped(max(status.items, key=lambda kind: status.items[kind]))
+        table = f"coord export {status.directory} items/{kind} --to {kind}.csv"
+        yield f"  {table}        the items as a table\n"
     yield f"  coord status {status.directory}                 this again\n"
     if status.exit_code:
         yield (f"Exit code {status.exit_code}: {_exit_reason(status)}\n", "yellow")
+
+
+def _places(status: Status) -> Iterator[tuple[str, str]]:
+    """The folders of DIR that hold something, and what that is."""
+    root = Path(status.directory)
+    there = {name for name in ("warc", "items", "text", "links", "files") if _holds_something(root / name)}
+    yield "pages", "a line of JSON each: outcome, title" + (", place in the WARC" if "warc" in there else "")
+    counts = ", ".join(
+        f"{escaped(kind)} {number_text(count)}" for kind, count in islice(status.items.items(), _KINDS_NAMED)
+    )
+    more = len(status.items) - _KINDS_NAMED
+    told = {
+        "warc": "the pages themselves, WARC 1.1",
+        "items": f"what extractors made{f': {counts}' * bool(counts)}{f' and {more} kinds more' * (more > 0)}",
+        "text": "the text of each page",
+        "links": "each link: from, to, anchor",
+        "files": f"{plural(status.files, 'download')}, {size_text(status.file_bytes)}",
+    }
+    yield from ((name, what) for name, what in told.items() if name in there)
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is not None
+    except OSError:
+        return False
 
 
 def _no_page(status: Status) -> Iterator[str | tuple[str, str]]:

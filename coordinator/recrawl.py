@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.config import CrawlConfig
@@ -23,11 +24,10 @@ from common.url import CanonicalURL, host_key, slot
 from coordinator.admission import is_sitemap
 from coordinator.explain import GET
 from coordinator.feed import Feed
-from coordinator.frontier import key_of
 from coordinator.shard import Shard
 from coordinator.steps import Seeds
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import DoneRow, meta_row, request_row, unpack, unpack_request_row
+from coordinator.store.rows import DoneRow, key_of, meta_row, request_row, unpack, unpack_request_row
 from coordinator.store.snapshot import Reads
 from coordinator.walk import END_KEY, FIRST_KEY, ended_requests, round_of
 
@@ -79,7 +79,7 @@ async def visit_again(directory: Path, feed: Feed, core: Shard, config: Callable
                 else:
                     told.outside += 1
             batch = tuple(requests)
-            fresh = await feed.give(lambda number, batch=batch, upto=upto: Seeds(number, batch, upto))  # type: ignore[misc]
+            fresh = await feed.give(partial(Seeds, requests=batch, read_to=upto))
             told.again += sum(fresh)
             told.left += len(fresh) - sum(fresh)
     return told

@@ -1,5 +1,7 @@
 """Results: what workers report, and what follows from it. Pages, pieces, links of other shards' pages, robots.txt.
 
+Of downloads downloads.py keeps what comes.
+
 A result counts only for a lease that is held and a request that is open in it (rule 11). Then the try is judged by
 policy.py: the request ends, or waits to be tried again; its host learns from it; its outlinks are admitted; and all of
 that is one commit. No I/O, no clock.
@@ -15,16 +17,18 @@ from common.messages import Flag, Request
 from common.outcome import OUTCOMES, Outcome, State
 from common.url import CanonicalURL, authority, has_canonical_shape, host_key, slot
 from coordinator import policy
-from coordinator.admission import Admission, compare, is_sitemap
+from coordinator.admission import Admission, is_sitemap
+from coordinator.downloads import LATER, Downloads
 from coordinator.fleet import WorkerSession
 from coordinator.frontier import NEAR_DUPLICATE, leads_on
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease
 from coordinator.ledger import GAVE_A_PAGE
-from coordinator.lending import Lending, still_good
+from coordinator.lending import GOOD, Lending, still_good
 from coordinator.neardup import NearDuplicates
 from coordinator.outputs import Chunk
 from coordinator.recent import Recent
+from coordinator.rounds import compare, last_end
 from coordinator.state import ShardState, piece_key
 from coordinator.steps import DropPieces, KeepPiece
 from coordinator.store.rows import RobotsRow, pack, robots_row, unpack
@@ -36,11 +40,11 @@ of them between us and the host could bring about the others, so TLS protects no
 ROBOTS_VERDICT = "robots"
 """`reason` of a page that was not fetched because of what is known of its robots.txt; never tried again."""
 
-GOOD = ("rules", "allow")
-"""Verdicts by which pages of an authority may be fetched."""
-
 VERDICTS = frozenset((*GOOD, *(outcome for outcome in OUTCOMES if outcome.state is not State.FETCHED)))
 """What a worker may say of a robots.txt."""
+
+MOST_BYTES = 1 << 40
+"""Of a body that was asked for before a restart."""
 
 RULES_KEPT = 64
 """Names of rules that refused links; they stand in a row that is written with every commit."""
@@ -76,19 +80,21 @@ class Results:
         self._state = state
         self._admission = admission
         self._lending = lending
+        self._downloads = Downloads(state)
         self._near: NearDuplicates | None = None
         self.recent = Recent()
         self.configure()
 
     def configure(self) -> None:
         """The configuration is another one."""
+        self._state.longest = max(self._state.longest, self._state.config.max_bytes)
         distance = self._state.config.near_duplicates
         self._near = None if distance is None else NearDuplicates(self._state.rows, distance)
 
     # ----------------------------------------------------------------------------------------------------- pages
 
     def page(self, session: WorkerSession, page: m.Page, body: bytes, now: float, wall: float) -> str | None:
-        """Take a page; the code of the refusal, None: accepted (or accepted before)."""
+        """Take a page; the code of the refusal, None: accepted (or accepted before), LATER: not known yet."""
         state = self._state
         if page.number in session.answers and session.answers[page.number] != "pieces":
             return session.answers[page.number]
@@ -99,8 +105,11 @@ class Results:
             return None
         page = _sayable(page)
         pieces: list[Chunk] = []
+        host = state.frontier.host(lease.host, now, wall)
+        if page.file is not None and (refusal := self._downloads.ready(host, lease, page, body)) is not None:
+            return refusal
         key = piece_key(page.session, page.lease, page.ordinal)
-        if page.pieces:
+        if page.pieces and page.file is None:
             if not state.pieces.get(key, set()).issuperset(range(page.pieces)):
                 return "pieces"
             pieces = [state.outputs.part(key, index) for index in range(page.pieces)]
@@ -108,9 +117,8 @@ class Results:
         lease.fetched(now, page.age)
         state.leases.close(lease, page.ordinal)
         session.lent_requests -= 1
-        host = state.frontier.host(lease.host, now, wall)
         self._result(host, lease, page, body, pieces, now, wall)
-        if page.pieces:
+        if pieces:
             state.after.append(DropPieces(key))
         if not lease.open:
             self._lending.end(lease, now, wall)
@@ -130,19 +138,24 @@ class Results:
         outcome = OUTCOMES[facts.outcome] if facts.outcome < len(OUTCOMES) else Outcome.PROTOCOL
         state.ledger.counts.attempts += 1
         tried = outcome.state is not State.EXCLUDED and facts.reason != ROBOTS_VERDICT
-        attempts = request.attempts + tried
+        counted = tried and not self._downloads.got_further(page, outcome)
+        attempts = request.attempts + counted
         decision = policy.STANDS
         if tried:
             decision = policy.decide(
                 outcome,
                 facts.status,
                 page.retry_after,
-                tries=attempts,
+                tries=max(1, attempts),
                 retries=state.config.retries,
                 failures=host.failures,
                 reason=facts.reason,
             )
         self._learn(host, page, decision, outcome, now)
+        if policy.asks_for_rest(outcome, facts.status) and host.lent_lanes > lease.lanes:
+            for other in state.leases:
+                if other.host == host.key and other is not lease and not other.recalled:
+                    state.recall(other)
         self._take_cookies(host, lease, page)
         if facts.reason == ROBOTS_VERDICT and outcome is not Outcome.ROBOTS_DENIED:
             page = self._told_why(host, request, page)
@@ -154,13 +167,14 @@ class Results:
         for group in page.links:
             self._admission.links(group, request, now, wall)
         tries = state.frontier.tries_of(host, request)
-        if tried and (tries or outcome is not Outcome.OK):
+        if counted and (tries or outcome is not Outcome.OK):
             tries = (*tries, (outcome.code, wall))
         if self._falls_back(request, outcome):
             self._fall_back(request, now, wall)
         elif decision.retry_in is not None:
             again = request._replace(attempts=attempts)
             state.frontier.put_off(host, again, tries, wall + decision.retry_in, now)
+            self._downloads.broke_off(host, request, page)
             return
         if request.flags & Flag.LINKS_ONLY:
             self._end_relink(host, request, outcome, body, now, wall)
@@ -168,7 +182,7 @@ class Results:
         limit = state.config.max_depth
         found = request.depth if limit is None else state.frontier.depth_found(host, request)
         self._end(host, request, outcome, page, body, pieces, tries, attempts, wall)
-        left = page.facts.reason == NEAR_DUPLICATE
+        left = page.facts.reason == NEAR_DUPLICATE or page.file is not None
         if limit is not None and not left and found < request.depth and leads_on(outcome, found, limit):
             state.frontier.relink(host, request._replace(depth=found), now)
 
@@ -189,9 +203,14 @@ class Results:
         state.frontier.touch(host)  # its row counts the ends that are committed with it, no fewer
         if request.flags & Flag.SEED and outcome in GAVE_A_PAGE:
             state.ledger.counts.seeds_ok += 1
-        earlier = self._admission.earlier(host, request) if state.round else None
+        earlier = last_end(state, host, request) if state.round else None
         if state.round and not is_sitemap(request):
-            compare(state.ledger.counts, outcome, page.facts.digest, earlier)
+            compare(state, outcome, page.facts.digest, earlier)
+        file = None
+        if page.file is not None and outcome is Outcome.OK:
+            file = self._downloads.land(host, request, page, body)
+        else:
+            self._downloads.forget(host, request)
         state.ledger.end(
             (host.slot, state.frontier.key_of(request.url, request.form)),
             request,
@@ -204,6 +223,7 @@ class Results:
             body=body,
             earlier=earlier,
             lines=not is_sitemap(request),
+            file=file,
         )
         if outcome.code >= Outcome.TIMEOUT.code:
             reason = page.facts.reason
@@ -298,7 +318,27 @@ class Results:
         url = "http:" + request.url.removeprefix("https:")
         self._admission.admit(request._replace(url=url, attempts=0, flags=int(Flag.SEED)), now, wall)
 
-    def piece(self, session: WorkerSession, piece: m.Piece, body: bytes) -> str | None:
+    def file_piece(
+        self, session: WorkerSession, piece: m.FilePiece, body: bytes, now: float, wall: float
+    ) -> str | None:
+        """Keep a piece of a download."""
+        lease = self._state.leases.get(piece.lease)
+        if lease is None or lease.session != session.id:
+            return "lease"
+        if piece.ordinal not in lease.open:
+            return None
+        host = self._state.frontier.host(lease.host, now, wall)
+        return self._downloads.piece(lease, host, piece, body, now)
+
+    def hashed(self, of: bytes, number: int, digest: str | None, now: float, wall: float) -> str | None:
+        """The digest of a download is known, for which its Page waited: as `page`."""
+        waiting, session = self._downloads.hashed(of, number, digest), self._state.fleet.get(of)
+        if waiting is None or session is None:
+            return LATER
+        page, body = waiting
+        return "pieces" if digest is None else self.page(session, page, body, now, wall)
+
+    def piece(self, session: WorkerSession, piece: m.Piece, body: bytes, now: float) -> str | None:
         """Keep a piece of a big body until its page comes."""
         state = self._state
         lease = state.leases.get(piece.lease)
@@ -306,8 +346,11 @@ class Results:
             return "lease"
         if piece.ordinal not in lease.open:
             return None
-        if len(body) != m.PIECE_BYTES or piece.index > state.config.max_bytes // m.PIECE_BYTES + 2:
+        # What was fetched under a larger --max-bytes is taken; of before a restart, nobody knows how large it was.
+        longest = MOST_BYTES if m.lease_epoch(lease.id) < state.epoch else state.longest
+        if len(body) != m.PIECE_BYTES or piece.index > longest // m.PIECE_BYTES + 2:
             return "piece"
+        lease.progress_at = now
         key = piece_key(piece.session, piece.lease, piece.ordinal)
         state.pieces.setdefault(key, set()).add(piece.index)
         state.now.append(KeepPiece(key, piece.index, body))
@@ -353,12 +396,16 @@ class Results:
         if deaths < policy.POISON_DEATHS:
             again = request._replace(flags=request.flags | Flag.ALONE, attempts=attempts)
             state.frontier.put_off(host, again, tries, wall, now)
+            self._downloads.broke_off(host, request, None)
             return
         if request.flags & Flag.LINKS_ONLY:
             state.frontier.relinked(host, request)
             return
+        self._downloads.forget(host, request)
         host.finished += 1
         state.frontier.touch(host)
+        if state.round and not is_sitemap(request):
+            compare(state, Outcome.POISON, None, last_end(state, host, request))
         state.ledger.end(
             (host.slot, state.frontier.key_of(request.url, request.form)),
             request,
@@ -380,7 +427,7 @@ class Results:
             key = robots_row(host.slot, place)
             packed = state.rows.get(key)
             known = None if packed is None else RobotsRow(*unpack(packed))
-            if known is not None and known.verdict != "retry" and still_good(known, wall):
+            if known is not None and known.verdict != "retry" and still_good(known, wall, state.epoch):
                 continue
             deaths = 1 if known is None else known.tries + 1
             verdict = "retry" if deaths < policy.POISON_DEATHS else Outcome.POISON.value
@@ -417,7 +464,9 @@ class Results:
         known = None if packed is None else RobotsRow(*unpack(packed))
         if known is not None and known.lease == lease.id:
             return None  # counted before a restart that forgot what was answered
-        row = self._robots_row(host, lease, robots, known, now, wall)
+        row = self._robots_row(lease, robots, known, wall)
+        if robots.status in policy.BUSY and robots.retry_after is not None:
+            host.rest_until = max(host.rest_until, now + min(robots.retry_after, policy.MAX_RETRY_DELAY))
         self.recent.robots(robots, wall, again=row.verdict == "retry")
         state.rows.put(key, pack(row))
         if robots.authority not in host.authorities:
@@ -440,13 +489,7 @@ class Results:
         return None
 
     def _robots_row(
-        self,
-        host: Host,
-        lease: OpenLease,
-        robots: m.Robots,
-        known: RobotsRow | None,
-        now: float,
-        wall: float,
+        self, lease: OpenLease, robots: m.Robots, known: RobotsRow | None, wall: float
     ) -> RobotsRow:
         """What is known of a robots.txt from now on."""
         version = 1 if known is None else known.version + 1
@@ -454,33 +497,35 @@ class Results:
             text = robots.text if robots.verdict == "rules" else None
             return RobotsRow(version, robots.verdict, text, wall, robots.crawl_delay, 0, lease.id)
         tries = (known.tries if known is not None else 0) + 1
-        wait = self._robots_wait(robots.verdict, tries)
+        wait = policy.robots_wait(robots.verdict, tries, self._state.config.retries, robots.retry_after)
         answered = robots.verdict == Outcome.ROBOTS_UNREACHABLE and robots.status is not None
         if known is not None and known.verdict in GOOD and wall - known.fetched_wall <= policy.ROBOTS_STALE:
             # Its server fails: the copy that there is serves on, and is asked for again later.
             return known._replace(
                 tries=tries, lease=lease.id, again_wall=wall + (wait or policy.ROBOTS_WAITS[-1])
             )
-        bare = bool(lease.open) and all(each.flags & Flag.BARE for each in lease.undone())
+        asking = [
+            each for each in lease.undone() if authority(CanonicalURL(each.url)) == robots.authority
+        ]
+        bare = bool(asking) and all(each.flags & Flag.BARE for each in asking)
         if bare and robots.verdict in NO_HTTPS and not answered:
             wait = None  # so that their http address is tried next, not after a minute or an hour
-        verdict = robots.verdict
-        if wait is not None:
-            verdict = "retry"
-            host.rest_until = max(host.rest_until, now + wait)
-        row = RobotsRow(version, verdict, None, wall, robots.crawl_delay, tries, lease.id)
-        return row._replace(reason=robots.reason, error=robots.error)
+        # Its requests wait until then; those of other authorities of the host go on.
+        verdict, again = (robots.verdict, 0.0) if wait is None else ("retry", wall + wait)
+        return RobotsRow(
+            version,
+            verdict,
+            None,
+            wall,
+            robots.crawl_delay,
+            tries,
+            lease.id,
+            again,
+            reason=robots.reason,
+            error=robots.error,
+        )
 
     def _crawl_delay(self, host: Host, place: str) -> float:
         """What robots.txt of one of the host's authorities asks for; the host obeys the longest of them."""
         packed = self._state.rows.get(robots_row(host.slot, place))
         return 0.0 if packed is None else RobotsRow(*unpack(packed)).crawl_delay or 0.0
-
-    def _robots_wait(self, verdict: str, tries: int) -> float | None:
-        """Seconds until an unreachable robots.txt is tried again; None: that was the last try."""
-        if verdict == Outcome.ROBOTS_UNREACHABLE:
-            return policy.ROBOTS_WAITS[tries - 1] if tries <= len(policy.ROBOTS_WAITS) else None
-        rule = policy.RULES.get(Outcome(verdict)) if verdict in OUTCOMES else None
-        if rule is None or not rule.again or tries > self._state.config.retries:
-            return None
-        return float(policy.RETRY_DELAY * 3 ** (tries - 1))

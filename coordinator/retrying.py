@@ -6,13 +6,13 @@ the next is given, so there is never more than one under way. What a person call
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UsageError
+from common.nearest import hint
 from common.outcome import OUTCOMES, Outcome
 from common.url import CanonicalURL, host_key
 from coordinator.changing import matches, pattern_of
@@ -43,9 +43,8 @@ class Wanted:
         for name in given:
             outcome = known.get(name.upper().replace("-", "_"))
             if outcome is None:
-                near = difflib.get_close_matches(name.upper(), list(known), 1, 0.5)
-                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-                raise UsageError(f"no outcome is called {name[:100]!r}{hint}")
+                meant = hint(name.upper(), known, otherwise=f"; there are {', '.join(known)}")
+                raise UsageError(f"no outcome is called {name[:100]!r}{meant}")
             found.add(outcome)
         return cls(frozenset(found), None if host is None else pattern_of(host))
 

@@ -1,13 +1,14 @@
 """Seeds: what a person typed after `coord start`, `crawl` or `add`, read as a stream of URLs.
 
-An argument is, the first that fits: `-` (standard input), an existing file, a URL, `sitemap:URL`, a bare
-host. A line of a file or of standard input is one of the last three. In all of them `[0-2970:30]` is a range:
+An argument is, the first that fits: `-` (standard input), an existing file, an existing CSV file with one of
+its columns (`firms.csv#website`), a URL, `sitemap:URL`, a bare host. A line of a file or of standard input, and
+a cell of a column, is one of the last three. In all of them `[0-2970:30]` is a range:
 it stands for 0, 30, ... 2970, both ends included, `[001-100]` keeps its zeros, and of several ranges the last
 runs fastest.
 
 A file may be packed with gzip or Zstandard, told by its first bytes, not by its name. It has one seed a line;
 blank lines and lines that begin with `#` count as lines and give nothing. No more than one line is held in
-memory.
+memory, of a CSV file one row (csvcolumn.py).
 
 What is wrong with an argument is a UsageError, raised by `read` before the first seed, so that nothing is
 half done. What is wrong with a line is a Seed without a URL: it is told, counted and skipped. It does not
@@ -17,7 +18,6 @@ fetches it.
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import itertools
 import math
@@ -27,13 +27,15 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Protocol, cast
+from typing import BinaryIO, Final, Literal, cast
 
 from common.errors import BadURL, UsageError
+from common.nearest import closest
 from common.scope import suffixes
 from common.url import MAX_LENGTH, CanonicalURL, canonical
+from coordinator import csvcolumn
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -62,9 +64,9 @@ class Seed:
     why)."""
 
     source: str
-    """The file as it was named, `-` or COMMAND_LINE."""
+    """The file as it was named, its column included; `-` or COMMAND_LINE."""
     line: int
-    """From 1, blank lines and remarks included."""
+    """From 1, blank lines and remarks included; where a row of several lines begins."""
     given: str
     """As written, a range unexpanded; cut to 2048 characters."""
     url: CanonicalURL | None
@@ -72,7 +74,8 @@ class Seed:
     bare: bool = False
     """A host without a scheme: `url` says https, and http is to be tried if that is refused."""
     reason: str | None = None
-    """A stable code: those of BadURL, `encoding`, `range`, `damaged` (the file ends or breaks here)."""
+    """A stable code: those of BadURL, `encoding`, `range`, `damaged` (the file ends or breaks here); of a CSV
+    file also `csv` and `column`."""
     error: str | None = None
     """`reason` in words for people."""
     part: int = 0
@@ -138,6 +141,9 @@ def _seeds(arguments: Sequence[str], skip_lines: Mapping[str, int], max_length: 
         elif os.path.exists(argument):
             with _opened(argument) as file:
                 yield from _lines(file, argument, skip_lines.get(argument, 0), max_length)
+        elif (table := _table(argument)) is not None:
+            with _opened(table[0]) as file:
+                yield from _cells(file, table[1], argument, skip_lines.get(argument, 0), max_length)
         elif position > skip_lines.get(COMMAND_LINE, 0):
             yield from parse(argument.strip(), COMMAND_LINE, position, max_length=max_length)
 
@@ -148,7 +154,11 @@ def _check(argument: str, position: int, max_length: int) -> None:
     try:
         mode = os.stat(argument).st_mode
     except (OSError, ValueError):  # ValueError: a NUL in it
-        _check_text(argument, position, max_length)
+        table = _table(argument)
+        if table is None:
+            _check_text(argument, position, max_length)
+        else:
+            _check_table(*table)
         return
     if stat.S_ISDIR(mode):
         raise UsageError(
@@ -156,10 +166,42 @@ def _check(argument: str, position: int, max_length: int) -> None:
         )
     if stat.S_ISREG(mode):  # not a pipe, which can be opened only once
         with _opened(argument) as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise UsageError(
-                    f"{_short(argument)} is in UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
-                )
+            _refuse_utf16(argument, file.read(2))
+
+
+def _check_table(path: str, column: str) -> None:
+    with _opened(path) as file:
+        _refuse_utf16(path, file.read(2))
+        file.seek(0)
+        try:
+            csvcolumn.cells(_unpacked(file), column)
+        except UsageError as wrong:
+            raise UsageError(f"{_short(path)}: {wrong}") from None
+        except _DAMAGE as wrong:
+            raise UsageError(f"{_short(path)}: {_damage(wrong)}") from None
+
+
+def _refuse_utf16(path: str, begin: bytes) -> None:
+    if begin in (b"\xff\xfe", b"\xfe\xff"):
+        raise UsageError(f"{_short(path)} is in UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+
+
+def _table(argument: str) -> tuple[str, str] | None:
+    """(file, column) of what names both; the first `#` before which a file stands parts them."""
+    place = argument.find("#")
+    while place >= 0:
+        if os.path.isfile(argument[:place]):
+            return argument[:place], argument[place + 1 :]
+        place = argument.find("#", place + 1)
+    return None
+
+
+def absolute(argument: str) -> str:
+    """The same seed for somebody who stands in another folder: files with their whole path."""
+    if os.path.isfile(argument):
+        return os.path.abspath(argument)
+    table = _table(argument)
+    return argument if table is None else f"{os.path.abspath(table[0])}#{table[1]}"
 
 
 def _opened(path: str) -> BinaryIO:
@@ -198,8 +240,8 @@ def _neighbour(path: str) -> str | None:
             names = [entry.name for entry in itertools.islice(entries, _MAX_NEIGHBOURS) if not entry.is_dir()]
     except (OSError, ValueError):
         return None
-    close = difflib.get_close_matches(name, names, n=1)
-    return str(Path(folder) / close[0]) if close else None
+    close = closest(name, names, alike=0.6)
+    return None if close is None else str(Path(folder) / close)
 
 
 # Names that never leave a house or a laboratory (RFC 2606, 6761, 6762, 8375; ICANN's .internal). On the
@@ -222,12 +264,6 @@ def _is_known_host(host: str) -> bool:
 
 
 # --------------------------------------------------------------------------------------- lines
-
-
-class _Lines(Protocol):
-    """What is needed of an unpacked file."""
-
-    def readline(self, size: int, /) -> bytes: ...
 
 
 def _lines(file: BinaryIO, source: str, skip: int, max_length: int) -> Iterator[Seed]:
@@ -259,19 +295,50 @@ def _lines(file: BinaryIO, source: str, skip: int, max_length: int) -> Iterator[
                 yield Seed(source, number, start, None, reason="encoding", error=error)
                 continue
             if text and not text.startswith("#"):
-                yield from parse(text, source, number, max_length=max_length)
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as wrong:
+                for seed in parse(text, source, number, max_length=max_length):
+                    if seed.url is None and number == 1 and _looks_like_names(text):
+                        hint = f"; a table? give it with a column: {_short(source)}#NAME"
+                        seed = replace(seed, error=f"{seed.error}{hint}")
+                    yield seed
+    except _DAMAGE as wrong:
         # Not a UsageError: the lines before it are in the crawl by now, and the arguments after it are to be
         # read.
-        why = str(wrong).rstrip(".")
-        error = f"the packed file is damaged or cut short here ({why}); nothing after it was read"
-        yield Seed(source, number, "", None, reason="damaged", error=error)
-    except OSError as wrong:
-        error = f"the file cannot be read on ({wrong.strerror or wrong})"
-        yield Seed(source, number, "", None, reason="damaged", error=error)
+        yield Seed(source, number, "", None, reason="damaged", error=_damage(wrong))
 
 
-def _unpacked(file: BinaryIO) -> _Lines:
+def _cells(file: BinaryIO, column: str, source: str, skip: int, max_length: int) -> Iterator[Seed]:
+    """The seeds of one column of a CSV file."""
+    line = 1
+    try:
+        for cell in csvcolumn.cells(_unpacked(file), column):
+            line = cell.line
+            if line <= skip:
+                continue
+            if cell.reason is None:
+                yield from parse(cell.text, source, line, max_length=max_length)
+            else:
+                yield Seed(source, line, cell.text, None, reason=cell.reason, error=cell.error)
+    except _DAMAGE as wrong:
+        yield Seed(source, line + 1, "", None, reason="damaged", error=_damage(wrong))
+
+
+_DAMAGE: Final = (EOFError, zlib.error, zstd.ZstdError, OSError)
+"""What reading a file may raise when it has begun well."""
+
+
+def _damage(wrong: BaseException) -> str:
+    if isinstance(wrong, OSError) and not isinstance(wrong, gzip.BadGzipFile):
+        return f"the file cannot be read on ({wrong.strerror or wrong})"
+    why = str(wrong).rstrip(".")
+    return f"the packed file is damaged or cut short here ({why}); nothing after it was read"
+
+
+def _looks_like_names(text: str) -> bool:
+    """Whether the first line of a file may be that of a table, with the names of its columns."""
+    return re.fullmatch(r"[^,;\t:/]+([,;\t][^,;\t:/]+)+", text) is not None
+
+
+def _unpacked(file: BinaryIO) -> csvcolumn.Lines:
     """`file` as it is or through an unpacker; memory is bounded by the format's window (Zstandard: 128 MiB,
     gzip: 32 KiB), however well the content was packed."""
     peek = getattr(file, "peek", None)
@@ -280,7 +347,7 @@ def _unpacked(file: BinaryIO) -> _Lines:
         return gzip.GzipFile(fileobj=file)
     skippable = magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5  # what pzstd begins its files with
     if magic == b"\x28\xb5\x2f\xfd" or skippable:
-        return cast(_Lines, zstd.ZstdFile(file))
+        return cast(csvcolumn.Lines, zstd.ZstdFile(file))
     return file
 
 

@@ -16,16 +16,17 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils import z85
 
 from common import clock, wire
-from common.errors import DiskFull, ProtocolError, UsageError
+from common.errors import DiskFull, NoFiles, ProtocolError, UsageError
 from common.keys import WorkerKey
 from common.log import get_logger
 from common.messages import FROM_WORKER, Denied, FromWorker, SessionId, ToWorker
+from common.openfiles import raise_open_files
 from common.tuning import Tuning
 from coordinator.shard import Shard
 from coordinator.sink import FileSink
@@ -33,6 +34,8 @@ from coordinator.steps import (
     Commit,
     DropPieces,
     Event,
+    Hashed,
+    HashPart,
     Instruction,
     KeepPiece,
     Note,
@@ -45,6 +48,9 @@ from coordinator.steps import (
 )
 from coordinator.store.kv import Store
 
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
+
 DRAINED_AT_ONCE = 256
 """Messages read from one socket in one turn of the loop."""
 
@@ -54,9 +60,9 @@ GATHER_SECONDS = 0.004
 SEND_QUEUE = 10_000
 """Messages that ZeroMQ may hold for one worker; its credit keeps it far below."""
 
-RECEIVE_QUEUE = 256
+RECEIVE_QUEUE = 64
 """Messages of one peer that ZeroMQ takes before we have read them; more wait in the peer's own machine. With the bound
-on a message's size this is what one peer can make us hold."""
+on a message's size this is what one peer can make us hold: 128 MiB at most, while workers' pages are some 20 KiB each."""
 
 MAX_CONTROL_BYTES = 1 << 20
 """Of a message on the control socket: 65,536 leases in one heartbeat take 600 KB."""
@@ -64,7 +70,13 @@ MAX_CONTROL_BYTES = 1 << 20
 HANDSHAKE_SECONDS = 5
 """Until a connection that does not say what it is is cut: each takes a file descriptor."""
 
+MOST_FILES = 65_536
+"""Open files that a coordinator asks for, most of them connections: strangers who open thousands a second are cut as
+fast. Those who come in between find a commit waiting, not failing."""
+
 SESSION_BYTES = 16
+
+_FIRST_OF_TWO = zmq.NOBLOCK | zmq.SNDMORE
 
 BANNED_KEPT = 10_000
 """Peers that broke the protocol, and are not listened to any more."""
@@ -79,14 +91,21 @@ log = get_logger("coordinator.shard")
 
 
 class Sockets:
-    """A shard's control and data socket. `received(message, body)` is called for each good message."""
+    """A shard's control and data socket. `received(message, body)` is called for each good message, `drained()` after
+    those that came together."""
 
     def __init__(
-        self, addresses: tuple[str, str], keys: Keys | None, received: Callable[[FromWorker, bytes], None]
+        self,
+        addresses: tuple[str, str],
+        keys: Keys | None,
+        received: Callable[[FromWorker, bytes], None],
+        drained: Callable[[], None],
     ) -> None:
         """Binds at once. UsageError if an address is taken or is none of this machine's."""
+        raise_open_files(MOST_FILES)
         self._loop = asyncio.get_running_loop()
         self._received = received
+        self._drained = drained
         self._context = zmq.Context(io_threads=1)
         self._guard = None if keys is None else keys.guard(self._context)
         self._banned: dict[bytes, None] = {}
@@ -110,7 +129,9 @@ class Sockets:
     def send(self, message: ToWorker, *, data: bool) -> None:
         """Send to the session that the message names, now or never."""
         try:
-            self._sockets[data].send_multipart([message.session, wire.encode(message)], zmq.NOBLOCK)
+            socket, frame = self._sockets[data], wire.encode(message)
+            socket.send(message.session, _FIRST_OF_TWO)
+            socket.send(frame, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
@@ -187,6 +208,7 @@ class Sockets:
             try:
                 peer, *frames = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._drained()
                 return
             if peer in self._banned:
                 continue
@@ -198,6 +220,7 @@ class Sockets:
                 self._ban(peer, str(error))
                 continue
             self._received(message, body)  # type: ignore[arg-type]  # decode gives one of FROM_WORKER
+        self._drained()
         self._loop.call_soon(self._drain, data)
 
     def _ban(self, peer: bytes, error: str) -> None:
@@ -223,6 +246,8 @@ class Keys:
 
     def guard(self, context: zmq.Context[zmq.Socket[bytes]]) -> ThreadAuthenticator:
         """The ZAP handler: without one, CURVE lets any key pair in."""
+        from zmq.auth.thread import ThreadAuthenticator  # 30 ms of CPU that loopback does without
+
         guard = ThreadAuthenticator(context)
         guard.start()
         guard.configure_curve_callback("shoal", _OnlyClient(self._client_public))
@@ -266,6 +291,8 @@ class ShardServer:
         self._told = told
         self._sockets: Sockets | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        """Beside the commits: a download of some gibibytes takes seconds."""
         self._loop = asyncio.get_running_loop()
         self._dirty = asyncio.Event()
         self._full = asyncio.Event()
@@ -275,14 +302,16 @@ class ShardServer:
         self._failure: Exception | None = None
         self.disk_full = False
         """The last commit found no room and is tried again."""
+        self.no_files = False
+        """And what it had no room for is one more open file."""
         self._commit_began: float | None = None
         self._commit_took = 0.0
-        self.commits_seconds = 0.0
-        """What all commits of this start took together."""
 
     def listen(self, addresses: tuple[str, str], keys: Keys | None) -> tuple[str, str]:
         """Open the sockets; where they are."""
-        self._sockets = Sockets(addresses, keys, lambda message, body: self.deliver(Received(message, body)))
+        self._sockets = Sockets(
+            addresses, keys, lambda message, body: self._take(Received(message, body)), self._taken
+        )
         self.deliver(Tick())
         return self._sockets.addresses
 
@@ -302,6 +331,10 @@ class ShardServer:
         An error of our own ends the coordinator: half an event may be in memory, and the last commit is whole. So
         nothing of it is committed, and the next start goes on from there.
         """
+        self._take(event)
+        self._taken()
+
+    def _take(self, event: Event) -> None:
         if self._failure is not None:
             return
         try:
@@ -312,6 +345,11 @@ class ShardServer:
             self.stop()
             return
         self._carry_out(instructions)
+
+    def _taken(self) -> None:
+        """Once for all events that came together: see that what they left is committed, and when to wake up."""
+        if self._failure is not None:
+            return
         if self.core.unsealed:
             self._dirty.set()
             if self.core.unsealed_bytes >= self._bytes:
@@ -351,6 +389,7 @@ class ShardServer:
         if self._sockets is not None:
             self._sockets.close()
         self._thread.shutdown()
+        self._hasher.shutdown(cancel_futures=True)
         self._sink.close()
         self._store.close()
 
@@ -360,7 +399,6 @@ class ShardServer:
             self._commit_began = began = clock.now()
             await self._make_durable(commit)
             self._commit_began, self._commit_took = None, clock.now() - began
-            self.commits_seconds += self._commit_took
         self._carry_out(self.core.committed(commit))
         if self.core.unsealed:
             self._dirty.set()
@@ -374,8 +412,8 @@ class ShardServer:
         while not await self._try_rows(commit):
             pass
         if self.disk_full:
-            log.warning("disk.enough")
-        self.disk_full = False
+            log.warning("files.enough" if self.no_files else "disk.enough")
+        self.disk_full = self.no_files = False
 
     async def _try_rows(self, commit: Commit) -> bool:
         try:
@@ -395,8 +433,8 @@ class ShardServer:
 
     async def _wait_for_room(self, error: DiskFull) -> None:
         if not self.disk_full:
-            log.error("disk.full", error=str(error))
-        self.disk_full = True
+            log.error("files.none" if isinstance(error, NoFiles) else "disk.full", error=str(error))
+        self.disk_full, self.no_files = True, isinstance(error, NoFiles)
         await asyncio.sleep(DISK_LOOK_SECONDS)
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
@@ -407,12 +445,23 @@ class ShardServer:
                         self._sockets.send(message, data=data)
                 case Note(event, facts, level):
                     getattr(log, level)(event, **dict(facts))
-                case KeepPiece(key, index, body):
-                    self._sink.keep(key, index, body)
-                case DropPieces(key):
-                    self._sink.drop(key)
+                case KeepPiece(key, index, body, file):
+                    self._sink.keep(key, index, body, file)
+                case DropPieces(key, file):
+                    self._sink.drop(key, file)
+                case HashPart():
+                    self._hash(instruction)
                 case Tell() | Seeded() | Say():
                     self._told(instruction)
+
+    def _hash(self, step: HashPart) -> None:
+        """Read a download's part beside the loop; the core hears of it."""
+        work = self._loop.run_in_executor(self._hasher, self._sink.digest, step.part, step.pieces, step.tail)
+        work.add_done_callback(
+            lambda done: (
+                None if done.cancelled() else self.deliver(Hashed(step.session, step.number, done.result()))
+            )
+        )
 
     def _set_alarm(self) -> None:
         """Wake the core when something is due."""

@@ -7,6 +7,7 @@ done after an error, is the point of this file:
     may the store commit the rows that point to them, and only after that may anybody be told (rule 2).
   - *A failed append*: every file of the batch is cut back at once, new ones are removed, and DiskFull or
     StorageError raised. After DiskFull the same batch may be written again.
+  - *Downloads* are moved to their place first, each whole and fsynced before (files.py).
   - *A failed fsync* raises StorageError. The kernel may have dropped the pages and marked them clean, so a
     second fsync would succeed over a hole; only reading the files anew, from a new start, is sure.
 
@@ -24,14 +25,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from common.errors import DiskFull, StorageError
+from common.errors import DiskFull, NoFiles, StorageError
 from common.messages import PIECE_BYTES
+from coordinator.files import PARTIALS_FOLDER, Files
 from coordinator.outputs import FOLDERS, Append, OutputBatch, Part, shard_of
 
 PARTS_FOLDER: Final = "frontier-parts"
 """Folder of DIR for records that come in pieces; emptied on every start."""
 
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+NO_FILES: Final = frozenset((errno.EMFILE, errno.ENFILE))
 _MOST_CHUNKS: Final = min(os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16, 1024)
 """Buffers the kernel takes in one write."""
 _COPY_BYTES: Final = 1 << 20
@@ -66,8 +69,9 @@ class Sink(Protocol):
     def write(self, batch: OutputBatch) -> None:
         """Make a batch durable; see the module's docstring for what an error means. Blocks for the disk."""
 
-    def keep(self, key: str, index: int, body: bytes | memoryview) -> None:
-        """Keep the `index`-th piece of a big record, for a Part of a later batch. Again is harmless. Not durable.
+    def keep(self, key: str, index: int, body: bytes | memoryview, file: bool = False) -> None:
+        """Keep the `index`-th piece of a big record, for a Part of a later batch; `file`: of a download, for a Move.
+        Again is harmless. Not durable.
 
         A piece that finds no room waits in memory, and `write` raises DiskFull until there is some. Write even an
         empty batch while `has_waiting`, before pieces are answered: then the workers' credit bounds what waits.
@@ -77,7 +81,7 @@ class Sink(Protocol):
     def has_waiting(self) -> bool:
         """Whether a piece waits in memory for room on disk."""
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, file: bool = False) -> None:
         """The pieces under this key are not needed any more. No such key: nothing."""
 
     def close(self) -> None:
@@ -93,55 +97,94 @@ class FileSink:
         self._files: dict[str, int] = {}
         """Descriptors of the files still written: one for each stream."""
         self._parts = PartFiles(directory / PARTS_FOLDER / f"{shard:02d}")
-        self._waiting: deque[tuple[str, int, bytes | memoryview]] = deque()
+        self._downloads = Files(directory, shard)
+        self._waiting: deque[tuple[str, int, bytes | memoryview, bool]] = deque()
         """Pieces that found no room. A deque, because `keep` and `write` may be called by two threads."""
 
     def write(self, batch: OutputBatch) -> None:
         """Make a batch durable. To be called in a thread: nearly all of it is the kernel's work."""
         while self._waiting:
-            self._parts.keep(*self._waiting[0])
+            self._keep(*self._waiting[0])
             self._waiting.popleft()
-        begun: list[tuple[Append, int]] = []
-        for append in batch.appends:
+        if batch.moves or batch.synced:
             try:
-                descriptor = self._ready(append)
-                begun.append((append, descriptor))
-                self._append(append, descriptor)
-            except (OSError, StorageError) as error:
-                self._undo(begun)
-                raise _told(error, append.file) from None
-        self._fsync(begun)
+                self._downloads.settle(batch.moves, batch.synced)
+            except OSError as error:
+                raise _told(error, "a download") from None
+        begun: list[tuple[Append, int]] = []
+        folders: dict[Path, int] = {}
+        try:
+            for append in batch.appends:
+                try:
+                    if (
+                        append.is_new
+                    ):  # before anything that would have to be undone: there may be no descriptor
+                        self._open_folders(append, folders)
+                    descriptor = self._ready(append)
+                    begun.append((append, descriptor))
+                    self._append(append, descriptor)
+                except (OSError, StorageError) as error:
+                    self._undo(begun)
+                    raise _told(error, append.file) from None
+            self._fsync(begun, folders)
+        finally:
+            for descriptor in folders.values():
+                os.close(descriptor)
         for file in batch.closed:
             descriptor = self._files.pop(file, -1)
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def keep(self, key: str, index: int, body: bytes | memoryview) -> None:
+    def keep(self, key: str, index: int, body: bytes | memoryview, file: bool = False) -> None:
         """See `Sink`. Raises StorageError."""
         try:
-            self._parts.keep(key, index, body)
+            self._keep(key, index, body, file)
         except DiskFull:
-            self._waiting.append((key, index, body))
+            self._waiting.append((key, index, body, file))
+
+    def _keep(self, key: str, index: int, body: bytes | memoryview, file: bool) -> None:
+        if not file:
+            self._parts.keep(key, index, body)
+            return
+        try:
+            self._downloads.keep(key, index, body)
+        except OSError as error:
+            raise _told(error, key) from None
+
+    def digest(self, part: str, pieces: int, tail: bytes) -> str | None:
+        """See `Files.digest`; to be called in a thread."""
+        return self._downloads.digest(part, pieces, tail)
 
     @property
     def has_waiting(self) -> bool:
         """See `Sink`."""
         return bool(self._waiting)
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, file: bool = False) -> None:
         """See `Sink`."""
-        self._parts.drop(key)
+        if file:
+            self._downloads.drop(key)
+        else:
+            self._parts.drop(key)
 
     def close(self) -> None:
         """Let go of the files. May be called twice."""
+        self._downloads.close()
         while self._files:
             os.close(self._files.popitem()[1])
+
+    def _open_folders(self, append: Append, folders: dict[Path, int]) -> None:
+        """The folders whose names a new file changes: its own, and DIR, for the folder itself may be new."""
+        path = self._directory / append.file
+        path.parent.mkdir(exist_ok=True)
+        for folder in (self._directory, path.parent):
+            if folder not in folders:
+                folders[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _ready(self, append: Append) -> int:
         file, offset, _, is_new = append
         if is_new:
             path = self._directory / file
-            path.parent.mkdir(exist_ok=True)
             self._files[file] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         elif file not in self._files:
             self._files[file] = os.open(self._directory / file, os.O_RDWR | os.O_CLOEXEC)
@@ -163,20 +206,15 @@ class FileSink:
                 waiting.append(chunk)
         _write(descriptor, waiting, offset)
 
-    def _fsync(self, written: Sequence[tuple[Append, int]]) -> None:
+    def _fsync(self, written: Sequence[tuple[Append, int]], folders: Mapping[Path, int]) -> None:
         at = ""
-        folders = set()
         try:
             for append, descriptor in written:
                 at = append.file
                 _fdatasync(descriptor)
-                if append.is_new:
-                    folders.add((self._directory / append.file).parent)
-            if folders:
-                folders.add(self._directory)  # the folder itself may be new
-            for folder in sorted(folders):
+            for folder, descriptor in folders.items():
                 at = str(folder)
-                fsync_folder(folder)
+                os.fsync(descriptor)
         except OSError as error:
             raise StorageError(
                 f"{at}: fsync failed ({error.strerror}): start again to see what reached the disk"
@@ -303,7 +341,10 @@ def room(directory: Path) -> int:
     """Bytes that may still be written below DIR: the least over it and its folders, which may be on other
     disks."""
     least = None
-    for folder in (directory, *(directory / name for name in (*FOLDERS, "frontier", PARTS_FOLDER))):
+    for folder in (
+        directory,
+        *(directory / name for name in (*FOLDERS, "frontier", PARTS_FOLDER, PARTIALS_FOLDER)),
+    ):
         with suppress(FileNotFoundError):
             disk = os.statvfs(folder)
             free = disk.f_bavail * disk.f_frsize
@@ -370,6 +411,8 @@ def _copy(source: int, start: int, target: int, offset: int, length: int) -> int
 def _told(error: OSError | StorageError, where: str) -> StorageError:
     if isinstance(error, StorageError):
         return error
+    if error.errno in NO_FILES:
+        return NoFiles(f"{where} cannot be opened ({error.strerror}): raise `ulimit -n`; nothing is torn")
     if error.errno in _FULL:
         return DiskFull(f"no room for {where} ({error.strerror}): free some space; nothing is torn")
     if error.errno == errno.EFBIG:

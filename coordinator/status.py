@@ -75,6 +75,8 @@ class WorkerStatus:
     """Of bodies, as they were received."""
     fetched: int = 0
     """Tries since it was started."""
+    extract_percent: int = 0
+    """Of its time, that extractors took of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,14 @@ class Status:
     """Requests set aside as TRAP, by the guard that did it."""
     relinked: int = 0
     """Visits made again for links alone, because a page was found nearer to the seeds."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """Items by kind: lines of items/NAME, those of pages that were tried anew left out."""
+    files: int = 0
+    """Downloads that ended with a file; two may share one."""
+    file_bytes: int = 0
+    """Of the files that are kept, each once."""
+    poison: tuple[str, ...] = ()
+    """URLs that ended as POISON, the first ten. Safe for a terminal."""
     round: int = 0
     """0, then one more with each recrawl."""
     again: Mapping[str, int] = field(default_factory=dict)
@@ -265,6 +275,7 @@ class Status:
             given["workers"] = tuple(
                 WorkerStatus(**_known(WorkerStatus, w)) for w in given.get("workers", ())
             )
+            given["poison"] = tuple(given.get("poison", ()))
             given["seed_ends"] = tuple(SeedEnd(**_known(SeedEnd, s)) for s in given.get("seed_ends", ()))
             given["waiting"] = tuple(
                 Waiting(**_known(Waiting, w) | {"examples": tuple(w.get("examples", ()))})

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from common.config import CrawlConfig
+from common.configtext import config_to_toml
 from common.log import get_logger
 from common.scope import Scope
 from coordinator import crawl as control
-from coordinator.changing import differences, fitting, with_blocked, with_options, with_rule
+from coordinator.changing import fitting, with_blocked, with_options, with_rule
 from coordinator.crawl import Crawl
+from coordinator.differences import differences
 from coordinator.directory import CrawlDirectory
 from coordinator.feed import Feed
 from coordinator.recrawl import is_over, read_from, visit_again
@@ -87,7 +89,7 @@ class Changer:
         before = self.config
         if before == after:
             return []
-        self._directory.write("crawl.toml", fitting(after).to_toml())
+        self._directory.write("crawl.toml", config_to_toml(fitting(after)))
         self.config = after
         told = differences(before, after)
         for change in told:

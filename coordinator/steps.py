@@ -86,11 +86,20 @@ class NewRound:
 
 
 @dataclass(frozen=True, slots=True)
+class Hashed:
+    """The answer to a HashPart; `digest` None: the part file could not be read to its end."""
+
+    session: bytes
+    number: int
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; nothing else."""
 
 
-Event = Received | Seeds | Asked | Steered | Reconfigured | Rescoped | Retry | NewRound | Tick
+Event = Received | Seeds | Asked | Steered | Reconfigured | Rescoped | Retry | NewRound | Hashed | Tick
 
 # ----------------------------------------------------------------------------------------------- instructions
 
@@ -120,18 +129,31 @@ class Seeded:
 
 @dataclass(frozen=True, slots=True)
 class KeepPiece:
-    """Keep a piece of a big body until its page comes."""
+    """Keep a piece of a big body until its page comes. `file`: it is a download's, and `key` its part file."""
 
     key: str
     index: int
     body: bytes
+    file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DropPieces:
-    """The pieces kept under this key will not be needed any more."""
+    """The pieces kept under this key will not be needed any more. `file`: as in KeepPiece."""
 
     key: str
+    file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HashPart:
+    """Tell the digest of the first `pieces` of a download's part file and what follows them; answered by Hashed."""
+
+    session: bytes
+    number: int
+    part: str
+    pieces: int
+    tail: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +172,7 @@ class Say:
     text: str
 
 
-Instruction = Send | Tell | Seeded | KeepPiece | DropPieces | Note | Say
+Instruction = Send | Tell | Seeded | KeepPiece | DropPieces | HashPart | Note | Say
 
 
 @dataclass(frozen=True, slots=True)

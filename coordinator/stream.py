@@ -2,7 +2,8 @@
 
 The status is made once a second while somebody listens, and written to all; a listener who does not take it is cut
 off, so that a sleeping laptop costs nothing. `status` events hold what GET /status gives; `failed` events hold
-the tries that failed since the one before. No aiohttp here: watching.py gives the text to the connections.
+the tries that failed since the one before; one `end` event, a last status, tells that the coordinator itself goes. No
+aiohttp here: watching.py gives the text to the connections.
 """
 
 from __future__ import annotations
@@ -64,9 +65,11 @@ class Stream:
             self._queues.discard(queue)
 
     async def close(self) -> None:
-        """All listeners hear the end."""
-        for queue in list(self._queues):
-            _end(queue)
+        """All listeners hear the end, and how things stand at it."""
+        if self._queues:
+            last = _event("end", self._status().to_json())
+            for queue in list(self._queues):
+                _end(queue, last)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -102,9 +105,11 @@ class Stream:
         return fresh[::-1]
 
 
-def _end(queue: asyncio.Queue[str | None]) -> None:
+def _end(queue: asyncio.Queue[str | None], last: str | None = None) -> None:
     while not queue.empty():
         queue.get_nowait()
+    if last is not None:
+        queue.put_nowait(last)
     queue.put_nowait(None)
 
 

@@ -144,7 +144,8 @@ class Survey:
             return
         rests = host.rest_until - now
         if not host.queued:
-            self._next.retrying.add(host, now if host.wake is None else host.wake)
+            crowd = self._next.robots if self._robots_fails(host) else self._next.retrying
+            crowd.add(host, now if host.wake is None else host.wake)
         elif rests > RESTS_FROM + delay or (rests > 0 and host.failures):
             crowd = self._next.robots if self._robots_fails(host) else self._next.resting
             crowd.add(host, host.rest_until)

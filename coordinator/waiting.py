@@ -111,6 +111,8 @@ class Facts:
     budget: str = ""
     """The option that does: `--max-pages`."""
     disk_full: bool = False
+    no_files: bool = False
+    """What a commit has no room for is one more open file."""
     """A commit found no room."""
     disk_free: int = 0
     min_free: int = 0
@@ -129,6 +131,8 @@ class Facts:
     """In the last minute."""
     worker_cpu: float | None = None
     """Mean share of a core that worker processes use, 0 to 1."""
+    extract_share: float = 0.0
+    """Mean share of the worker processes' time that extractors take, 0 to 1."""
     coordinator_cpu: float | None = None
     """Of the thread that decides."""
     seeds_reading: bool = False
@@ -156,17 +160,14 @@ def waiting(facts: Facts) -> tuple[Waiting, ...]:
     return (*first, *(each for each in later if each.what not in named))
 
 
-def limiting(facts: Facts) -> str:
-    """What limits the crawl right now, and what a person could change, in one short line."""
-    found = waiting(facts)
-    return found[0].text if found else ""
-
-
 # -- what stands in the way of everything
 
 
 def _disk(facts: Facts) -> Iterator[Waiting]:
-    if facts.disk_full:
+    if facts.no_files:
+        text = "no more files may be open: nothing is fetched until somebody hangs up; what was committed is whole"
+        yield _say("open_files", text, "raise `ulimit -n`")
+    elif facts.disk_full:
         yield _say(
             "disk_full", "disk full: nothing is fetched until there is room; what was committed is whole"
         )
@@ -222,6 +223,10 @@ def _main(facts: Facts) -> Iterator[Waiting]:
         return
     if facts.max_rate is not None and facts.rate >= 0.9 * facts.max_rate:
         yield _say("max_rate", f"--max-rate: at most {facts.max_rate:g} pages/s")
+        return
+    if facts.extract_share > BUSY:
+        text = f"extractors busy: they take {facts.extract_share:.0%} of the workers' time"
+        yield _say("extractors", text, "more processes or machines help", count=facts.workers)
         return
     if not hosts and not still:
         yield _say("servers", "the servers: what is in flight is all there is", count=facts.in_flight)
@@ -362,10 +367,10 @@ def _silent(facts: Facts) -> Waiting:
 
 def _retries(facts: Facts) -> Waiting:
     first = facts.retrying.until
-    due = "" if first is None else f", the first in {time_text(first)}"
+    due = "" if first is None else f", next in {time_text(first)}"
     of = f" ({_names(facts.retrying.names, len(facts.retrying.names))})" if facts.retrying.names else ""
     verb = "wait" if facts.retries != 1 else "waits"
-    text = f"{plural(facts.retries, 'failed request')} {verb} to be tried again{due}{of}"
+    text = f"{plural(facts.retries, 'URL')} {verb} for a retry{due}{of}"
     return _say("retries", text, count=facts.retries, until=first, examples=facts.retrying.names)
 
 

@@ -18,12 +18,12 @@ from common.config import CrawlConfig
 from common.messages import Request
 from common.url import CanonicalURL, host_key, slot
 from coordinator.explain import lent_requests, still_lent
-from coordinator.frontier import row_of
 from coordinator.store.rows import (
     DoneRow,
     HostRow,
     is_done,
     meta_row,
+    row_of,
     unpack,
     unpack_request_row,
 )

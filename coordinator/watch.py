@@ -18,7 +18,7 @@ from common.load import OwnLoad, resident_bytes
 from common.log import escaped, get_logger
 from common.outcome import OUTCOMES, State
 from coordinator import status as st
-from coordinator.fleet import WorkerSession
+from coordinator.fleet import SILENT_HEARTBEATS, WorkerSession
 from coordinator.history import History, Meter, Totals
 from coordinator.intake import Tally
 from coordinator.results import NO_HTTPS
@@ -37,9 +37,6 @@ READY_LOOK_SECONDS = 2.0
 DISK_LOOK_SECONDS = 2.0
 
 LOAD_LOOK_SECONDS = 2.0
-
-SILENT_HEARTBEATS = 3
-"""A worker that says nothing for so many heartbeats is told as silent; its leases run out after six."""
 
 RECENT_SECONDS = 60.0
 """Tries that tell whether the network fails."""
@@ -175,6 +172,10 @@ class Watch:
             slow_hosts=picture.slow,
             failing_hosts=picture.failing,
             guarded=_counted(counts.guarded),
+            items=dict(sorted(_counted(counts.items).items())),
+            files=counts.files,
+            file_bytes=counts.file_bytes,
+            poison=tuple(escaped(url) for url in counts.poison),
             relinked=counts.relinked,
             round=core.round,
             again={what: counts.again[what] for what in st.AGAIN} if core.round else {},
@@ -237,8 +238,8 @@ class Watch:
             hosts_ready=hosts.ready,
             hosts_waiting=hosts.waiting,
             hosts_leased=hosts.leased,
-            next_due_seconds=_left(frontier.next_due(), now),
-            next_hosts=tuple(frontier.first_due(5)),
+            next_due_seconds=_left(frontier.bench.next_due(), now),
+            next_hosts=tuple(frontier.bench.first_due(5)),
             longest=max(picture.long_queues, key=lambda host: host.alone_seconds, default=None),
             retries=frontier.waiting,
             retrying=retrying,
@@ -246,7 +247,7 @@ class Watch:
             resting=_group(picture.resting, now),
             addresses=tuple(Address(*each) for each in lending.busy_addresses() if each[2]),
             per_ip=config.per_ip,
-            permits=Group(lending.permits_waiting, None, tuple(lending.permits_wanted)),
+            permits=Group(len(lending.permits), None, tuple(lending.permits.names(5))),
             delay=config.delay,
             per_host=config.per_host,
             rate=rate,
@@ -254,6 +255,7 @@ class Watch:
             held_back=queued - frontier.lendable,
             budget="--max-pages" if not frontier.may_charge else "--max-pages-per-host",
             disk_full=server.disk_full,
+            no_files=server.no_files,
             disk_free=self._disk_free,
             min_free=config.min_free,
             memory_short=tuple(
@@ -267,6 +269,7 @@ class Watch:
             failing_tries=failing_tries,
             tries=tries,
             worker_cpu=sum(session.cpu_percent for session in live) / len(live) / 100 if live else None,
+            extract_share=sum(session.extract_percent for session in live) / len(live) / 100 if live else 0.0,
             coordinator_cpu=self._thread.rate(cpu, now),
             seeds_reading=tally.reading > 0,
             seeds_read=tally.read,
@@ -312,6 +315,7 @@ class Watch:
                     session.offline,
                     session.held_bytes,
                     session.fetched,
+                    session.extract_percent,
                 )
             )
         self._workers = known
@@ -319,14 +323,15 @@ class Watch:
 
     def _hosts(self, now: float) -> st.HostCounts:
         frontier = self._server.core.frontier
-        ready = frontier.count_ready(now, READY_COUNTED_OFTEN)
+        ready = frontier.bench.count_due(now, READY_COUNTED_OFTEN)
         if ready >= READY_COUNTED_OFTEN:
             if now - self._ready_looked >= READY_LOOK_SECONDS:
-                self._ready, self._ready_looked = frontier.count_ready(now, READY_COUNTED), now
+                self._ready, self._ready_looked = frontier.bench.count_due(now, READY_COUNTED), now
             ready = max(ready, self._ready)
-        parked = frontier.turns[1] - frontier.turns[0]
         leased = len({lease.host for lease in self._server.core.leases})
-        return st.HostCounts(frontier.hosts_known, ready, max(0, frontier.listed - ready) + parked, leased)
+        return st.HostCounts(
+            frontier.hosts_known, ready, max(0, frontier.bench.size - ready) + len(frontier.parked), leased
+        )
 
     def _look_at_machine(self, now: float) -> None:
         if now - self._disk_looked >= DISK_LOOK_SECONDS:

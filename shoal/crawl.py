@@ -143,8 +143,8 @@ class Crawl:
     async def _lines(self, stream: str) -> AsyncGenerator[dict[str, Any], None]:
         if self._crawl is None:
             raise RuntimeError("use it as: async with Crawl(...) as crawl")
-        while not (self.out / "coord.json").exists() and self._crawl.returncode is None:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_SECONDS)  # what another process does is seen on disk alone
+        while not (self.out / "coord.json").exists() and self._crawl.returncode is None:  # noqa: ASYNC110  seen on disk alone
+            await asyncio.sleep(_LOOK_SECONDS)
         if not (self.out / "FORMAT").exists():
             return
         tail = await asyncio.create_subprocess_exec(

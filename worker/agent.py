@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 
 from common import messages as m
 from common.config import CrawlConfig
+from common.configwire import config_from_wire
 from common.errors import ProtocolError
 from common.messages import LeaseId, Phase, SessionId, lease_epoch, lease_name, lease_shard
 from common.scope import Scope
@@ -44,6 +45,7 @@ from worker.steps import (
     Instruction,
     Leaving,
     Load,
+    PieceCame,
     Post,
     Probed,
     Rescoped,
@@ -123,6 +125,8 @@ class Agent(Visits):
                 self._arrived(self._links[shard], message, now)
             case Fetched():
                 self._fetched(event, now)
+            case PieceCame():
+                self._piece_came(event, now)
             case RobotsFetched():
                 self._robots_fetched(event, now)
             case Leaving():
@@ -193,7 +197,7 @@ class Agent(Visits):
         self._crawl = welcome.crawl
         self._ttl, self._beat, self._slots = welcome.ttl, welcome.heartbeat, welcome.slots
         scope = Scope.from_wire(unpack_wire(welcome.scope))
-        config = CrawlConfig.from_wire(unpack_wire(welcome.config))
+        config = config_from_wire(unpack_wire(welcome.config))
         if not known or config != self._config or self._scope is None or scope.version != self._scope.version:
             if self._config is None or config.tuning.sent_links != self._config.tuning.sent_links:
                 self.sent = SentLinks(config.tuning.sent_links)
@@ -446,6 +450,7 @@ class Agent(Visits):
             offline,
             min(self._load.cpu_percent, 65_535),
             self._load.rss,
+            min(self._load.extract_percent, 65_535),
         )
         link.list(beat.number, beat.leases)
         self._out.append(Post(link.shard, beat))
@@ -478,7 +483,7 @@ def _configuration(packed: bytes) -> CrawlConfig:
     wire = unpack_wire(packed)
     if not isinstance(wire, Mapping):
         raise ProtocolError("the configuration is no map")
-    config = CrawlConfig.from_wire(wire)
+    config = config_from_wire(wire)
     if config.tuning.sent_links > MAX_SENT_LINKS:
         raise ProtocolError(f"{config.tuning.sent_links} links to be remembered, at most {MAX_SENT_LINKS}")
     return config

@@ -30,6 +30,8 @@ from common.memory import keep_freed_memory
 from common.messages import ROBOTS_ORDINAL, ToWorker
 from worker import steps as core
 from worker.agent import Agent
+from worker.download import may_be
+from worker.downloading import Downloading
 from worker.entry import Birth
 from worker.exchange import Exchange, Failure, NotSent
 from worker.extracted import Extracted, extraction_differs, wants_extraction
@@ -104,7 +106,9 @@ class WorkerProcess:
         self._pages: PageMaker | None = None
         self._config: CrawlConfig | None = None
         self._extraction: Extraction | None = None
-        self._tasks: dict[int, set[asyncio.Task[None]]] = {}
+        self._downloads = Downloading(self._handle, self._mark.page)
+        self._tasks: dict[int, dict[asyncio.Task[None], int | None]] = {}
+        """By lease: fetches under way, each with its request's ordinal; None: of a robots.txt."""
         self._group = asyncio.TaskGroup()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
@@ -173,7 +177,7 @@ class WorkerProcess:
             self._code.set_result(code)
 
     async def _watch_lag(self) -> None:
-        patience, own = clock.now() + PATIENCE_SECONDS, OwnLoad()
+        patience, own, extract_percent = clock.now() + PATIENCE_SECONDS, OwnLoad(), 0
         while True:
             if self._config is None and self._index == 0 and clock.now() >= patience:
                 patience = float("inf")
@@ -183,9 +187,10 @@ class WorkerProcess:
             due = self._loop.time() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             lag = max(0.0, self._loop.time() - due)
-            if self._extraction is not None:
-                self._extraction.share()
-            self._handle(core.Load(self._fetchers.held, int(lag * 1000), own.cpu_percent(), resident_bytes()))
+            if self._extraction is not None and (share := self._extraction.share()) is not None:
+                extract_percent = min(share, 100)
+            held, lag_ms = self._fetchers.held, int(lag * 1000)
+            self._handle(core.Load(held, lag_ms, own.cpu_percent(), resident_bytes(), extract_percent))
 
     # ---------------------------------------------------------------------------------- instructions out
 
@@ -194,14 +199,16 @@ class WorkerProcess:
             case core.Post(shard, message, data, body):
                 self._link.send(shard, message, data=data, body=body)
             case Fetch():
-                self._start(instruction.lease, self._fetch(instruction))
+                self._start(instruction.lease, self._fetch(instruction), instruction.ordinal)
             case FetchRobots():
                 self._start(instruction.under, self._fetch_robots(instruction))
             case core.Probe():
                 self._probing = self._group.create_task(self._look_at_network(), name="probe")
-            case core.Abort(lease):
-                for task in self._tasks.pop(lease, ()):
+            case core.Abort(lease, ordinal):
+                for task in self._tasks_of(lease, ordinal):
                     task.cancel()
+            case core.PieceKept():
+                self._downloads.kept(instruction)
             case core.Connect(shard):
                 self._link.connect(shard)
             case core.Configure(config, scope, seed):
@@ -219,16 +226,20 @@ class WorkerProcess:
                 else:
                     self._leave(FINISHED if finished else STOPPED)
 
-    def _start(self, lease: int, work: Coroutine[None, None, None]) -> None:
+    def _tasks_of(self, lease: int, ordinal: int | None) -> list[asyncio.Task[None]]:
+        """The fetches of a lease, or of one of its requests."""
+        tasks = self._tasks.get(lease, {})
+        return [task for task, of in tasks.items() if ordinal is None or of == ordinal]
+
+    def _start(self, lease: int, work: Coroutine[None, None, None], ordinal: int | None = None) -> None:
         task = self._group.create_task(work, name=f"lease-{lease}")
-        tasks = self._tasks.setdefault(lease, set())
-        tasks.add(task)
+        self._tasks.setdefault(lease, {})[task] = ordinal
         task.add_done_callback(lambda done: self._ended(lease, done))
 
     def _ended(self, lease: int, task: asyncio.Task[None]) -> None:
         tasks = self._tasks.get(lease)
         if tasks is not None:
-            tasks.discard(task)
+            tasks.pop(task, None)
             if not tasks:
                 del self._tasks[lease]
 
@@ -271,19 +282,28 @@ class WorkerProcess:
 
     async def _fetch(self, step: Fetch) -> None:
         await _sleep_until(step.at)
+        if not self._agent.may_write(step.lease, clock.now()):
+            self._handle(Fetched(step.lease, step.ordinal, None, clock.now()))
+            return
         async with self._fetchers.fetcher() as fetcher:
             pages, agent, request = self._pages, self._agent, step.request
-            assert pages is not None
+            assert pages is not None and self._config is not None
             form = request.form
-            came = await fetcher.fetch(
-                request.url,
-                may_write=lambda: agent.may_write(step.lease, clock.now()),
-                method=method_of(form),
-                headers=pages.headers_for(request, step.cookies, clock.wall()),
-                body=None if form is None else form.body,
-                max_bytes=pages.max_bytes,
-                accept_body=None if is_sitemap(request) else pages.accept_body,
-            )
+            download = self._downloads.begin(step, self._config) if may_be(self._config, request) else None
+            try:
+                came = await fetcher.fetch(
+                    request.url,
+                    may_write=lambda: agent.may_write(step.lease, clock.now()),
+                    method=method_of(form),
+                    headers=pages.headers_for(request, step.cookies, clock.wall(), step.resume),
+                    body=None if form is None else form.body,
+                    max_bytes=pages.max_bytes,
+                    accept_body=None if is_sitemap(request) else pages.accept_body,
+                    download=download,
+                )
+            finally:
+                if download is not None:
+                    self._downloads.end(step)
         read: Read | None = None
         if isinstance(came, Exchange) and is_sitemap(request) and len(came.payload) > SITEMAP_ASIDE_BYTES:
             read = await self._loop.run_in_executor(self._aside, self._read_aside, step, came)

@@ -107,6 +107,14 @@ class Hold:
         budget.held += size
         return budget.held < budget.limit
 
+    def shrink(self, size: int) -> None:
+        """So many of its bytes are not held any more."""
+        budget = self._budget
+        if budget is not None:
+            self.size -= size
+            budget.held -= size
+            budget._wake()
+
     async def room(self) -> None:
         """Wait until there is memory to read on."""
         if self._budget is not None:

@@ -22,12 +22,13 @@ from common.commandline import (
     run,
     say,
 )
-from common.config import version
 from common.configfile import load
 from common.endpoints import parse
 from common.errors import UsageError
 from common.keys import WorkerKey
-from worker.limits import raise_open_files
+from common.openfiles import raise_open_files
+from common.version import version
+from worker.limits import ENOUGH_FILES
 from worker.settings import WorkerSettings
 
 _TRIED = (
@@ -132,7 +133,7 @@ def start(
         log.set_up_log(settings.log)
     except OSError as error:
         raise UsageError(f"--log-dir {log_dir}: {error.strerror}") from None
-    raise_open_files()
+    raise_open_files(ENOUGH_FILES)
     if not quiet_start and not config.quiet:
         noun = "process" if settings.procs == 1 else "processes"
         say("worker", f"{settings.procs} {noun} for {settings.coord}; Ctrl-C leaves")

@@ -147,6 +147,11 @@ class Wire(ResponseHandler):
             self._deadline += self._heard - self._resting
             self._resting = None
 
+    def go_on(self, seconds: float, room: int = 0) -> None:
+        """A download got on: so much time for its next piece, and room for so many bytes more."""
+        self._deadline = (self._loop.time() if self._resting is None else self._resting) + seconds
+        self._room += room
+
     def _start(self, remaining: float, room: int) -> None:
         self._room = room
         self._heard = self._loop.time()

@@ -16,6 +16,7 @@ from typing import Literal
 
 from common.outcome import Outcome
 from worker.bodies import Hold
+from worker.download import Download
 
 Truncated = Literal["length", "time", "disconnect"]
 
@@ -47,6 +48,8 @@ class Exchange:
     ip: str | None
     request_head: bytes  # as sent, up to and with the empty line; Authorization and Cookie are in it
     hold: Hold | None = None
+    file: Download | None = None
+    """It is a download: what was not handed out of it in pieces is its tail; `payload` is empty."""
 
     def header(self, name: str) -> str | None:
         """The first value of a header, or None."""

@@ -8,7 +8,7 @@ from common.config import CrawlConfig
 from common.messages import Request
 from worker.exchange import Exchange
 from worker.extractfollow import Follow
-from worker.outgoing import is_sitemap, method_of
+from worker.outgoing import is_download, is_sitemap, method_of
 
 
 @dataclass(slots=True)
@@ -25,7 +25,9 @@ def wants_extraction(request: Request, came: Exchange) -> bool:
     return (
         200 <= came.status < 300
         and not came.rejected
+        and came.file is None
         and not is_sitemap(request)
+        and not is_download(request)
         and method_of(request.form) != "HEAD"
     )
 

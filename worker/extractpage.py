@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from common.errors import BadURL
-from common.messages import Form
+from common.messages import DOWNLOAD, Form
 from common.normalization import Normalizer
 from common.url import CanonicalURL, LinkJoiner, canonical
 from common.wire import pack
 from worker.charset import codec, decide, to_utf8
 from worker.extractfollow import Follow
+from worker.markup import parseable
 from worker.outcome import content_type
-from worker.parse import Parsed, parse_html, parseable
+from worker.parse import Parsed, parse_html
 
 if TYPE_CHECKING:
     from parsel import Selector, SelectorList
@@ -43,6 +44,7 @@ MAX_CARRY: Final = 64 << 10
 """Bytes of what a request carries, packed; it lies in the store until the request has ended."""
 
 MAX_BODY: Final = 1 << 20
+_MAX_FILE_NAME: Final = 255
 _MAX_HEADERS: Final = 64
 _MAX_NAME: Final = 255
 _MAX_VALUE: Final = 4096
@@ -224,6 +226,28 @@ class Page:
             return Follow(text, form, dont_filter, "invalid")
         return Follow(joined[0][0], form, dont_filter)
 
+    def download(
+        self,
+        url: Any,
+        *,
+        name: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: int = 0,
+    ) -> Follow:
+        """A file to fetch and keep in DIR/files, to yield; any type, any length up to --max-file-bytes, never whole in
+        memory. As `follow` it passes the scope, and is fetched once; a redirect is followed wherever it leads.
+
+        `url`: as for `follow`; also a selected `img`, `video` or the like. `name`: for the file, made safe; None: as
+        its server or its URL calls it. The file's place stands in the line of `pages`, as `file`.
+        """
+        text = _address(url)
+        joined = self._joiner.join(self._base, (text,), codec(self.charset))
+        wanted = None if name is None else str(name)[:_MAX_FILE_NAME].encode("utf-8", "replace")
+        form = _form("GET", headers or {}, None, priority, wanted, False, download=True)
+        if not joined:
+            return Follow(text, form, False, "invalid")
+        return Follow(joined[0][0], form)
+
     def _carried(self, extract: str | Callable[..., Any] | None, carry: Any) -> bytes | None:
         """(function or None, carry) packed; None where there is neither."""
         name = extract if isinstance(extract, str) or extract is None else getattr(extract, "__name__", "")
@@ -249,9 +273,10 @@ def _address(url: Any) -> str:
     root = getattr(url, "root", None)
     if isinstance(root, str):
         return root
-    attributes = getattr(url, "attrib", None)
-    if attributes is not None and "href" in attributes:
-        return str(attributes["href"])
+    attributes = getattr(url, "attrib", None) or {}
+    for attribute in ("href", "src"):
+        if attribute in attributes:
+            return str(attributes[attribute])
     raise TypeError(f"follow({str(url)[:60]!r}): expected an address, or an element with one")
 
 
@@ -262,6 +287,8 @@ def _form(
     priority: int,
     carry: bytes | None,
     dont_filter: bool,
+    *,
+    download: bool = False,
 ) -> Form | None:
     if method not in METHODS:
         raise ValueError(f"follow(method={method[:20]!r}): one of {', '.join(METHODS)}")
@@ -280,6 +307,8 @@ def _form(
             raise ValueError(f"follow(headers=...): {name[:60]!r} cannot be sent")
     if len(pairs) > _MAX_HEADERS:
         raise ValueError(f"follow(headers=...): {len(pairs)}, at most {_MAX_HEADERS}")
+    if download:
+        method = DOWNLOAD
     if method == "GET" and not (pairs or packed is not None or priority or carry or dont_filter):
         return None
     return Form(method, pairs, packed, None, 0, priority, carry)

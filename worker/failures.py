@@ -77,7 +77,7 @@ def translate(error: BaseException, written: bool) -> tuple[Outcome | None, str]
             too_large = isinstance(cause, LineTooLong) or "Too many headers" in str(cause)
             return Outcome.PROTOCOL, "header_too_large" if too_large else "bad_http"
         case aiohttp.InvalidURL():
-            return Outcome.PROTOCOL, "bad_request"
+            return Outcome.UNSUPPORTED, "bad_request"
         case OSError():
             return _system(error, written)
         case _:

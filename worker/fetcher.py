@@ -29,7 +29,7 @@ worker/gate.py, worker/proxies.py, worker/mending.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -43,6 +43,7 @@ from common.outcome import Outcome
 from worker.addresses import parse_allowed, refusal
 from worker.bodies import BodyBudget, Hold
 from worker.connector import AddressRefused, Connector, TooMuch, Wire, trust_store
+from worker.download import Download
 from worker.exchange import Exchange, Failure, NotSent, Truncated
 from worker.failures import FOREIGN, prose, translate
 from worker.gate import AddressGate, Place
@@ -53,6 +54,8 @@ from worker.way import Way, header_lines
 __all__ = ["BodyBudget", "Exchange", "Failure", "Fetcher", "FetcherSettings", "Hold", "NotSent"]
 
 AcceptBody = Callable[[int, Mapping[str, str]], bool]
+BeginDownload = Callable[[int, Mapping[str, str]], Download | None]
+SendPiece = Callable[[Download, bytes, Hold], Awaitable[None]]
 
 _INTERIM_ANSWERS = 8  # 1xx answers before the real one; more is somebody playing
 _WAYS = 8192  # origins whose request heads are kept ready, about 3 KiB each; made again in 30 µs
@@ -185,12 +188,17 @@ class Fetcher:
         body: bytes | None = None,
         max_bytes: int,
         accept_body: AcceptBody | None = None,
+        download: tuple[BeginDownload, SendPiece] | None = None,
     ) -> Exchange | Failure | NotSent:
         """Fetch a canonical URL.
 
         `may_write` is asked each time the request is about to be written. `headers` replace the fixed ones
         of the same name. `max_bytes` bounds the payload as it comes over the wire. `accept_body` is asked
         when the head has come; on False the body is not read and the connection is closed.
+
+        `download`: asked first, for what is to be read as one, which `max_bytes` and `accept_body` do not hold for;
+        and who takes its pieces, one at a time, while the clocks rest. The time-out for the whole fetch then holds
+        for each piece. Bytes are given back to the budget (`Hold.shrink`) by whoever took the piece.
 
         While the budget for bodies is spent, or `per_ip` hosts of the address are being fetched, it waits here;
         that counts against no time-out. The caller releases the exchange (or drops it) when its payload is no
@@ -206,9 +214,9 @@ class Fetcher:
             way, target = self._way(url)
             head = way.head(method, target, headers, body)
         except ValueError as error:
-            return Failure(Outcome.PROTOCOL, "bad_request", str(error), False, self._clock(), 0.0)
+            return Failure(Outcome.UNSUPPORTED, "bad_request", str(error), False, self._clock(), 0.0)
         request = _Request(
-            url, method, way, target, headers, head, body, begun, max_bytes, may_write, accept_body
+            url, method, way, target, headers, head, body, begun, max_bytes, may_write, accept_body, download
         )
         try:
             if way.gated and self._gate is not None:
@@ -335,14 +343,20 @@ class Fetcher:
             if message.code == 407 and way.proxy is not None and not way.proxy.tunnels_all and way.plain:
                 request.written = False  # the host has seen nothing
                 raise ProxyFailed(way.proxy, "authentication", f"407 {message.reason}".rstrip())
-            accept_body = request.accept_body
-            rejected = accept_body is not None and not accept_body(message.code, message.headers)
-            if rejected:
-                payload, truncated, hold = b"", None, None
-            else:
+            accept_body, file = request.accept_body, None
+            if request.download is not None:
+                file = request.download[0](message.code, message.headers)
+            rejected = (
+                file is None and accept_body is not None and not accept_body(message.code, message.headers)
+            )
+            payload, truncated, hold = b"", None, None
+            if file is not None:
+                if file.broken is None:
+                    truncated, hold = await self._hand_on(wire, message, content, file, request)
+            elif not rejected:
                 payload, truncated, hold = await self._read(wire, message, content, request.max_bytes)
             ended = self._clock()
-            keep = truncated is None and not rejected
+            keep = truncated is None and not rejected and (file is None or file.broken is None)
             version = message.version
             return Exchange(
                 request.url,
@@ -361,6 +375,7 @@ class Fetcher:
                 request.ip,
                 request.head,
                 hold,
+                file,
             )
         finally:
             connector.give_back(connection, wire, keep=keep)
@@ -406,6 +421,55 @@ class Fetcher:
             truncated = "disconnect"  # such a body ends with the connection, but a reset is not an end
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), truncated, hold
 
+    async def _hand_on(
+        self,
+        wire: Wire,
+        message: RawResponseMessage,
+        content: StreamReader,
+        file: Download,
+        request: _Request,
+    ) -> tuple[Truncated | None, Hold | None]:
+        """A body that is handed on in pieces, and why it came no further. Not read on when it is `broken`."""
+        assert request.download is not None
+        send, total = request.download[1], self.settings.total
+        wire.go_on(total, file.room)
+        hold = Hold(self.budget)
+        counted = file.length
+        truncated: Truncated | None = None
+        try:
+            while truncated is None and file.broken is None and not content.at_eof():
+                try:
+                    chunk = await content.readany()
+                except FOREIGN as error:
+                    chunk = content._read_nowait(-1)
+                    truncated = _why_cut(error)
+                for piece in file.feed(chunk):
+                    hold.grow(file.length - counted)
+                    counted = file.length
+                    wire.rest()
+                    await send(file, piece, hold)
+                    wire.resume()
+                    wire.go_on(total)
+                room = hold.grow(file.length - counted)
+                counted = file.length
+                if not room and truncated is None and not content.at_eof():
+                    wire.rest()
+                    await hold.room()
+                    wire.resume()
+            if (
+                truncated is None
+                and isinstance(wire.exception(), aiohttp.ClientOSError)
+                and _endless(message)
+            ):
+                truncated = "disconnect"
+            if truncated is None and file.broken is None:
+                for piece in file.close():
+                    await send(file, piece, hold)
+        except BaseException:
+            hold.release()
+            raise
+        return truncated, hold
+
     def _way(self, url: str) -> tuple[Way, str]:
         """The way to a URL's origin, and the request target."""
         start = url.index("://") + 3
@@ -447,6 +511,7 @@ class _Request:
         "accept_body",
         "begun",
         "body",
+        "download",
         "head",
         "headers",
         "ip",
@@ -477,7 +542,9 @@ class _Request:
         max_bytes: int,
         may_write: Callable[[], bool],
         accept_body: AcceptBody | None,
+        download: tuple[BeginDownload, SendPiece] | None,
     ) -> None:
+        self.download = download
         self.url = url
         self.method = method
         self.way = way

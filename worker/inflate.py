@@ -54,7 +54,7 @@ class Inflated:
     error: str | None = None
 
 
-class _Decoder(Protocol):
+class Decoder(Protocol):
     """One coded stream. `feed` stops soon after `room` bytes: br may overshoot by 32 KiB, the others do not."""
 
     @property
@@ -140,7 +140,7 @@ def _not_encoded(payload: bytes, limit: int, coding: str) -> Inflated:
     return Inflated(plain.body, plain.truncated, f"{coding} announced, but the body is not {coding}")
 
 
-def _stream(payload: bytes, limit: int, coding: str, decoder: Callable[[], _Decoder]) -> Inflated:
+def _stream(payload: bytes, limit: int, coding: str, decoder: Callable[[], Decoder]) -> Inflated:
     """Decode one or, where the coding allows it, several streams one after another."""
     pieces: list[bytes] = []
     room = limit + 1  # one byte more than allowed tells "exactly the limit" from "more"
@@ -150,7 +150,7 @@ def _stream(payload: bytes, limit: int, coding: str, decoder: Callable[[], _Deco
         stream = decoder()
         try:
             piece = stream.feed(rest, room)
-        except _ERRORS as failure:
+        except ERRORS as failure:
             piece, whole = _salvaged(decoder, rest, room)
             pieces.append(piece)
             error = None if whole else f"{coding}: {failure}"
@@ -162,13 +162,13 @@ def _stream(payload: bytes, limit: int, coding: str, decoder: Callable[[], _Deco
                 error = f"{coding}: the stream ends early"
             break
         rest = stream.unused_data
-        if not rest.startswith(_NEXT_MEMBER.get(coding, b"\0never\0")):
+        if not rest.startswith(NEXT_MEMBER.get(coding, b"\0never\0")):
             break
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return Inflated(body[:limit], len(body) > limit, error)
 
 
-def _salvaged(decoder: Callable[[], _Decoder], payload: bytes, room: int) -> tuple[bytes, bool]:
+def _salvaged(decoder: Callable[[], Decoder], payload: bytes, room: int) -> tuple[bytes, bool]:
     """What a broken stream yields up to the byte that breaks it, and whether its end was before that byte.
 
     The decoders drop the output of the call that fails. So the broken step is found first, then a second
@@ -181,7 +181,7 @@ def _salvaged(decoder: Callable[[], _Decoder], payload: bytes, room: int) -> tup
         while left > 0 and start < len(payload):
             left -= len(stream.feed(payload[start : start + _SALVAGE_STEP], left))
             start += _SALVAGE_STEP
-    except _ERRORS:
+    except ERRORS:
         pass
     stream = decoder()
     pieces: list[bytes] = []
@@ -196,7 +196,7 @@ def _salvaged(decoder: Callable[[], _Decoder], payload: bytes, room: int) -> tup
             pieces.append(stream.feed(payload[position : position + 1], room))
             room -= len(pieces[-1])
             whole = stream.eof
-    except _ERRORS:
+    except ERRORS:
         pass
     return b"".join(pieces), whole
 
@@ -271,10 +271,33 @@ class _Zstd:
         return self._stream.decompress(payload, room)
 
 
-_ERRORS: tuple[type[Exception], ...] = (_IsalError, brotli.error, zstd.ZstdError)
+ERRORS: tuple[type[Exception], ...] = (_IsalError, brotli.error, zstd.ZstdError)
 _IDENTITY = frozenset({"", "identity"})
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_NEXT_MEMBER = {"gzip": b"\x1f\x8b", "zstd": _ZSTD_MAGIC}
+NEXT_MEMBER = {"gzip": b"\x1f\x8b", "zstd": _ZSTD_MAGIC}
+
+
+def _gzip_stream(head: bytes) -> Decoder | None:
+    return _Gzip() if head.startswith(b"\x1f\x8b") else None
+
+
+def _deflate_stream(head: bytes) -> Decoder | None:
+    return _Zlib() if head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0 else _Bare()
+
+
+def _zstd_stream(head: bytes) -> Decoder | None:
+    return _Zstd() if head.startswith(_ZSTD_MAGIC) or head[1:4] == b"\x2a\x4d\x18" else None
+
+
+STREAMS: dict[str, Callable[[bytes], Decoder | None]] = {
+    "gzip": _gzip_stream,
+    "x-gzip": _gzip_stream,
+    "deflate": _deflate_stream,
+    "br": lambda _: _Brotli(),
+    "zstd": _zstd_stream,
+}
+"""For bodies that are decoded as they come: a decoder, by the first bytes; None: they are not of that coding."""
+
 _CODINGS: dict[str, Callable[[bytes, int], Inflated]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,

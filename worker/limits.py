@@ -6,30 +6,18 @@ coordinator; then `fitting_concurrency` says what of it this process can serve.
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
+
+from common.openfiles import raise_open_files
 
 _RESERVED = 128
 """Files a process needs beside its fetches: sockets to the shards, DNS, logs, libraries, spares."""
 
-_ENOUGH = 1 << 20
-"""More is never asked for: some systems have no hard limit but refuse "infinite" as a soft one."""
+ENOUGH_FILES = 1 << 20
+"""More is never asked for."""
 
 _GOES_FIRST = 300
 """As if it held three tenths of the machine's memory more than it does."""
-
-
-def raise_open_files() -> int:
-    """Raise the soft limit on open files as far as allowed; returns what is in force. Children inherit it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return _ENOUGH if soft == resource.RLIM_INFINITY else soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # a sandbox may forbid even that; what is there has to do
-        return soft
-    return wanted
 
 
 def go_first(adjustment: Path = Path("/proc/self/oom_score_adj")) -> None:
@@ -46,7 +34,7 @@ def fitting_concurrency(wanted: int, open_files: int | None = None) -> tuple[int
 
     `open_files`: the limit in force unless a test says otherwise.
     """
-    room = max(1, (raise_open_files() if open_files is None else open_files) - _RESERVED)
+    room = max(1, (raise_open_files(ENOUGH_FILES) if open_files is None else open_files) - _RESERVED)
     if room >= wanted:
         return wanted, None
     return room, (

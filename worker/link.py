@@ -44,14 +44,19 @@ LOOK_SECONDS = 5.0
 
 _BROKEN_OFF = zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 """The other side hung up: a coordinator that cannot read our greeting, for we have another's key. Or a tunnel whose far
-end is not there: so without a key, or once a handshake succeeded, it means nothing. Before that, who is there decides:
-a coordinator begins to greet as soon as it is connected to, a tunnel without a far end has nothing to say."""
+end is not there: so without a key it means nothing, and with one it is who is there that decides: a coordinator begins
+to greet as soon as it is connected to, a tunnel without a far end has nothing to say. Who was let in before has to
+hear it twice, with handshakes broken off in between: its coordinator may come back at that moment."""
 
 _REFUSED = {zmq.Event.HANDSHAKE_FAILED_PROTOCOL, zmq.Event.HANDSHAKE_FAILED_AUTH}
 """It let us in no further: no ZeroMQ there, one of us without a key, or our key not admitted. ZeroMQ never connects
 again after it (libzmq 4.3, tried), so it must be told at once."""
 
 _WRONG_KEY = "wrong key, or not a coordinator; it needs --key FILE, the worker.key of its DIR"
+_OTHER_KEY = (
+    "the coordinator does not know this key any more: after `coord key DIR --new` every worker needs the new "
+    "worker.key (--key FILE). Or something else listens there now"
+)
 
 log = get_logger("worker.link")
 
@@ -77,8 +82,12 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[tuple[int, bool], zmq.Socket[bytes]] = {}
         self._monitors: list[zmq.Socket[bytes]] = []
-        self._failures: int | None = 0
-        """Handshakes broken off so far; None: one succeeded, so the key is right."""
+        self._failures = 0
+        """Handshakes broken off since the last one that succeeded, or since somebody looked why."""
+        self._successes = 0
+        """Handshakes."""
+        self._greeted = False
+        """Who is there greeted when it was looked at last, and no handshake succeeded since."""
         self._look: asyncio.Task[None] | None = None
         self._look_again: set[tuple[int, bool]] = set()
         self._gathered: dict[int, list[list[bytes]]] = {}
@@ -195,16 +204,18 @@ class Link:
             except zmq.ZMQError:
                 return
             if event == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self._failures = None
-            elif event == _BROKEN_OFF and self._key is not None and self._failures is not None:
+                self._failures, self._greeted = 0, False
+                self._successes += 1
+            elif event == _BROKEN_OFF and self._key is not None:
                 self._failures += 1
                 if self._failures >= FAILURES_TOLD and self._look is None:
                     self._look = self._loop.create_task(self._look_who_is_there(), name="who is there")
             elif event in _REFUSED:
-                self._refused(f"{self._address}: {_WRONG_KEY}")
+                self._refused(f"{self._address}: {_OTHER_KEY if self._successes else _WRONG_KEY}")
 
     async def _look_who_is_there(self) -> None:
         host, port = parse(self._address, "--coord")
+        before = self._successes
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 reader, writer = await asyncio.open_connection(host.strip("[]"), port)
@@ -215,11 +226,12 @@ class Link:
         except OSError:  # a time-out too
             greeted = False
         self._look = None
-        if self._failures is None:
-            return  # one succeeded meanwhile
+        if self._successes != before:
+            return
         self._failures = 0
-        if greeted:
-            self._refused(f"{self._address}: {_WRONG_KEY}")
+        again, self._greeted = self._greeted, greeted
+        if greeted and (again or not self._successes):
+            self._refused(f"{self._address}: {_OTHER_KEY if self._successes else _WRONG_KEY}")
 
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:

@@ -18,18 +18,9 @@ from typing import Final, NamedTuple
 
 from common.messages import LINK_LINES, TEXT_LINES
 from common.url import CanonicalURL, LinkJoiner
-from worker.parse import (
-    ANY,
-    ENCLOSURE,
-    FEED,
-    FOLLOWED,
-    LOADED,
-    clean_title,
-    link_headers,
-    loaded_by,
-    refresh_target,
-    srcset_urls,
-)
+from worker.hrefs import FOLLOWED, LOADED, link_headers, refresh_target, rel_words, without_fragment
+from worker.loads import ANY, loaded_by, srcset_urls
+from worker.parse import ENCLOSURE, FEED, clean_title
 from worker.scan import TEXT, Element
 
 MAX_TEXT_BYTES: Final = 768 << 10
@@ -73,7 +64,7 @@ def _all(elements: Iterable[Element], media: bool) -> Iterator[FoundLink]:
                 said = get("title")
             yield from _links((get("href") or get("xlink:href"),), tag, said, get("rel"))
         elif tag == "link":
-            words = (get("rel") or "").lower().split()
+            words = rel_words(get("rel"))
             followed = next((word for word in words if word in FOLLOWED), None)
             loaded = next((word for word in words if word in LOADED), None)
             if followed is not None and "stylesheet" not in words:
@@ -98,8 +89,9 @@ def links_of_header(values: Iterable[str]) -> list[FoundLink]:
     """The links of Link headers, relative to the URL of the response."""
     found: list[FoundLink] = []
     for href, rel in link_headers(values):
-        kind = next((word for word in rel.lower().split() if word in FOLLOWED), None)
-        if kind is not None and "stylesheet" not in rel.lower().split():
+        words = rel_words(rel)
+        kind = next((word for word in words if word in FOLLOWED), None)
+        if kind is not None and "stylesheet" not in words:
             found += _links((href,), kind, None, rel)
     return list(dict.fromkeys(found))
 
@@ -111,7 +103,7 @@ def _links(
     if rel:
         rel = " ".join(rel.split())[:MAX_REL] or None
     for written in hrefs:
-        href = (written or "").partition("#")[0].strip("\t\n\f\r ")
+        href = without_fragment(written or "")
         if href and href != "about:blank":
             yield FoundLink(href, kind, anchor, rel or None)
 

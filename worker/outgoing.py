@@ -16,26 +16,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from common.config import SECRET_HEADERS, CrawlConfig
+from common.config import CrawlConfig
 from common.errors import BadURL
-from common.messages import HEAD, SITEMAP, Flag, Form, Request
+from common.masking import SECRET_HEADERS
+from common.messages import DOWNLOAD, HEAD, SITEMAP, Flag, Form, Request
 from common.url import CanonicalURL, HostKey, canonical, host_key
 from worker import cookies
 
 GET = HEAD._replace(method="GET")
 """A plain GET as a form; where a form is None, this is meant (in a crawl with `--head`: HEAD)."""
 
+_BY_GET = (SITEMAP, DOWNLOAD)
+
 _OF_A_BODY = ("content-encoding", "content-language", "content-location", "content-length", "content-type")
 
 
 def method_of(form: Form | None) -> str:
-    """The method on the wire; a sitemap is fetched by GET."""
-    return "GET" if form is None or form.method == SITEMAP else form.method
+    """The method on the wire; a sitemap and a download are fetched by GET."""
+    return "GET" if form is None or form.method in _BY_GET else form.method
 
 
 def is_sitemap(request: Request) -> bool:
     """Whether what comes is read for what it lists, and is no page."""
     return request.form is not None and request.form.method == SITEMAP
+
+
+def is_download(request: Request) -> bool:
+    """Whether somebody's code asked for it as a file."""
+    return request.form is not None and request.form.method == DOWNLOAD
 
 
 def host_headers(config: CrawlConfig, url: str) -> Mapping[str, str] | None:
@@ -72,7 +80,7 @@ def after_redirect(form: Form | None, status: int, *, same_host: bool, usual: Fo
         return None
     dropped = () if same_host else tuple(SECRET_HEADERS)
     method, body = form.method, form.body
-    if (status == 303 and method not in ("HEAD", SITEMAP)) or (status < 303 and method == "POST"):
+    if (status == 303 and method not in ("HEAD", *_BY_GET)) or (status < 303 and method == "POST"):
         method, body = "GET", None
         dropped += _OF_A_BODY
     headers = tuple(

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common import messages as m
-from common.messages import LinkGroup, SessionId
+from common.messages import LeaseId, LinkGroup, SessionId
 from worker.outlinks import Groups, is_large, portions
 from worker.shards import ShardLink
-from worker.steps import Instruction, Post, Report, RobotsFetched
+from worker.steps import Instruction, PieceCame, Post, Report, RobotsFetched
 from worker.visit import Visit
 
 SEND_AGAIN_AFTER = 5.0
@@ -32,7 +32,7 @@ class Owed:
     """A message that has no answer yet. `lease`: whose result it is."""
 
     shard: int
-    message: m.Page | m.Links | m.Robots
+    message: m.Page | m.FilePiece | m.Links | m.Robots
     body: bytes
     due: float
     lease: int
@@ -47,7 +47,7 @@ class Owed:
 
 @dataclass(slots=True)
 class Waiting:
-    """A page whose outlinks are on their way, and the numbers of the messages that carry them."""
+    """A page whose outlinks, or pieces, are on their way, and the numbers of the messages that carry them."""
 
     report: Report
     own: tuple[LinkGroup, ...]
@@ -57,7 +57,7 @@ class Waiting:
 class Debts:
     """All that is owed, by message number; `waiting` pages by (lease, ordinal)."""
 
-    __slots__ = ("_links", "_number", "_out", "_owed", "_session", "bytes", "pages", "waiting")
+    __slots__ = ("_links", "_number", "_out", "_owed", "_session", "bytes", "pages", "pieces", "waiting")
 
     def __init__(self, session: SessionId, links: Mapping[int, ShardLink], out: list[Instruction]) -> None:
         self._session = session
@@ -68,6 +68,8 @@ class Debts:
         self.waiting: dict[tuple[int, int], Waiting] = {}
         self.bytes = 0
         self.pages = 0
+        self.pieces = 0
+        """Of downloads that are under way."""
 
     def __len__(self) -> int:
         """Messages without an answer, and pages that wait to become one."""
@@ -110,7 +112,7 @@ class Debts:
 
     def send_page(self, visit: Visit, ordinal: int, report: Report, own: Groups, now: float) -> float:
         """A page whose outlinks are durable, but for its `own`, which ride in it."""
-        pieces = _pieces(report.answered)
+        pieces = _pieces(report.answered) if report.file is None else ()
         body = report.asked + (report.answered[len(pieces) * m.PIECE_BYTES :] if pieces else report.answered)
         page = m.Page(
             number=self._take_number(),
@@ -124,9 +126,10 @@ class Debts:
             refused=report.refused,
             head=report.head,
             split=len(report.asked),
-            pieces=len(pieces),
+            pieces=len(pieces) if report.file is None else report.pieces,
             items=report.items,
             cookies=visit.cookies_to_tell(),
+            file=report.file,
         )
         owed = Owed(
             visit.shard,
@@ -158,6 +161,35 @@ class Debts:
             self._out.append(Post(owed.shard, page, True, owed.body))
         return owed.due
 
+    def send_piece(self, shard: int, came: PieceCame, now: float) -> float:
+        """A piece of a download, as it comes."""
+        message = m.FilePiece(
+            self._take_number(),
+            self._session,
+            LeaseId(came.lease),
+            came.ordinal,
+            came.index,
+            came.began,
+            came.first,
+            came.validator,
+        )
+        size = len(came.body)
+        self._send(Owed(shard, message, came.body, now + SEND_AGAIN_AFTER, came.lease, size, came.ordinal))
+        return now + SEND_AGAIN_AFTER
+
+    def await_pieces(self, visit: Visit, ordinal: int, report: Report) -> bool:
+        """Whether a download's Page has to wait for pieces that are not answered; it is remembered then."""
+        numbers = {
+            number
+            for number, owed in self._owed.items()
+            if owed.lease == visit.lease.id
+            and owed.ordinal == ordinal
+            and isinstance(owed.message, m.FilePiece)
+        }
+        if numbers:
+            self.waiting[visit.lease.id, ordinal] = Waiting(report, (), numbers)
+        return bool(numbers)
+
     def send_robots(
         self,
         visit: Visit,
@@ -182,6 +214,7 @@ class Debts:
             done.ip,
             sitemaps,
             None if done.reason is None else done.reason[:255],
+            done.retry_after,
         )
         size = len(done.record) + len(done.text or b"")
         self._send(Owed(visit.shard, message, done.record, now + SEND_AGAIN_AFTER, visit.lease.id, size))
@@ -205,6 +238,8 @@ class Debts:
         self.bytes += owed.size
         if isinstance(owed.message, m.Page):
             self.pages += 1
+        elif isinstance(owed.message, m.FilePiece):
+            self.pieces += 1
 
     def _take_number(self) -> int:
         self._number += 1
@@ -219,10 +254,12 @@ class Debts:
             self.bytes -= owed.size
             if isinstance(owed.message, m.Page):
                 self.pages -= 1
+            elif isinstance(owed.message, m.FilePiece):
+                self.pieces -= 1
         return owed
 
     def links_answered(self, number: int, owed: Owed) -> Waiting | None:
-        """Outlinks are durable; the page that waited for them if these were its last."""
+        """Outlinks are durable, or a piece is kept; the page that waited for them if these were its last."""
         assert owed.ordinal is not None
         waiting = self.waiting.get((owed.lease, owed.ordinal))
         if waiting is None:
@@ -230,23 +267,26 @@ class Debts:
         waiting.links.discard(number)
         return None if waiting.links else self.waiting.pop((owed.lease, owed.ordinal))
 
-    def forget(self, lease: int) -> None:
-        """Results of this lease are not sent any more. Its outlinks are: they were found. Cost: all is looked at."""
+    def forget(self, lease: int, ordinal: int | None = None) -> None:
+        """Results of this lease are not sent any more, or those of one request. Its outlinks are: they were found.
+        Cost: all is looked at."""
         gone = [
             number
             for number, owed in self._owed.items()
-            if owed.lease == lease and not isinstance(owed.message, m.Links)
+            if owed.lease == lease
+            and (ordinal is None or owed.ordinal == ordinal)
+            and not isinstance(owed.message, m.Links)
         ]
         for number in gone:
             self.settle(number)
-        for key in [key for key in self.waiting if key[0] == lease]:
+        for key in [key for key in self.waiting if key[0] == lease and ordinal in (None, key[1])]:
             del self.waiting[key]
 
     def clear(self) -> None:
         """Nothing is owed any more."""
         self._owed.clear()
         self.waiting.clear()
-        self.bytes = self.pages = 0
+        self.bytes = self.pages = self.pieces = 0
 
 
 def _pieces(record: bytes) -> tuple[bytes, ...]:

@@ -18,20 +18,23 @@ from common import warc
 from common.config import CrawlConfig
 from common.errors import BadURL
 from common.identity import record_ids
-from common.messages import HEAD, Facts, Flag, Form, LinkGroup, Request
+from common.messages import DOWNLOAD, HEAD, Facts, File, Flag, Form, LinkGroup, Request, Resume
 from common.normalization import Normalizer
 from common.outcome import Outcome
 from common.scope import Scope
 from common.url import CanonicalURL, Link, LinkJoiner, canonical, fingerprint, host_key
-from worker import cookies, listing, outgoing
+from worker import cookies, download, listing, outgoing
 from worker.charset import codec
+from worker.directives import robots_header
+from worker.download import Download, matches
 from worker.exchange import Exchange, Failure
 from worker.extracted import Extracted
 from worker.extractfollow import follow_group
+from worker.hrefs import head_targets, location_of
 from worker.inflate import inflate
 from worker.linkgraph import FoundLink, link_items, links_of_header, resolved, text_item
 from worker.outcome import ContentType, content_type, judge, retry_after
-from worker.parse import Parsed, link_header_targets, robots_header
+from worker.parse import Parsed
 from worker.probe import may_be_our_network
 from worker.reading import Read, Reader, read_sitemap
 from worker.sent import SentLinks
@@ -83,9 +86,15 @@ class PageMaker:
 
     # ------------------------------------------------------------------------------------------ before a fetch
 
-    def headers_for(self, request: Request, jar: bytes | None, now: float) -> Mapping[str, str] | None:
-        """Headers beyond the usual. `jar`: the host's cookies, of which those that fit go along."""
-        return outgoing.headers_for(self._config, request, jar, now)
+    def headers_for(
+        self, request: Request, jar: bytes | None, now: float, resume: Resume | None = None
+    ) -> Mapping[str, str] | None:
+        """Headers beyond the usual. `jar`: the host's cookies, of which those that fit go along; `resume`: what is
+        kept of a download."""
+        given = outgoing.headers_for(self._config, request, jar, now)
+        if resume is None and not outgoing.is_download(request):
+            return given
+        return download.headers(request, resume) | dict(given or {})
 
     def accept_body(self, status: int, headers: Mapping[str, str]) -> bool:
         """Asked when the head of a response is there: whether its body is wanted (`--accept`, `--reject`)."""
@@ -95,9 +104,9 @@ class PageMaker:
 
     def _wanted(self, kind: str) -> bool:
         config = self._config
-        if config.accept and not any(_matches(kind, pattern) for pattern in config.accept):
+        if config.accept and not matches(kind, config.accept):
             return False
-        return not any(_matches(kind, pattern) for pattern in config.reject)
+        return not matches(kind, config.reject)
 
     # ------------------------------------------------------------------------------------------- after a fetch
 
@@ -119,6 +128,8 @@ class PageMaker:
         kept = self._cookies(request, came, jar)
         if came.rejected:
             return Report(_rejected(came, kind.media_type), cookies=kept)
+        if came.file is not None:
+            return self._file(came, came.file, kind, kept)
         digest = warc.digest_text(warc.payload_digest(payload))
         is_sitemap = outgoing.is_sitemap(request)
         page = (read or read_sitemap(came)) if is_sitemap else self._reader.page(came, kind, digest)
@@ -135,7 +146,7 @@ class PageMaker:
         refused: dict[str, int] = {}
         depth, target = min(request.depth + 1, MAX_DEPTH), None
         noindex = nofollow = again = False
-        if page.parsed is not None:
+        if page.parsed is not None or came.header("X-Robots-Tag") is not None:
             noindex, nofollow = self._directives(page.parsed, came)
         if verdict.location is not None:
             depth, target = request.depth, self._target(request.url, verdict.location)
@@ -154,8 +165,12 @@ class PageMaker:
             if 200 <= status < 300:
                 links, fingerprints = self._listed(request, page.listed, depth, refused)
                 reason, error = _of_sitemap(page.listed, reason, error)
-        elif page.parsed is not None and status < 400 and not self._config.no_follow and not nofollow:
-            links, fingerprints = self._outlinks(request, page, page.parsed, came, depth, refused)
+        elif status < 400 and not self._config.no_follow and not nofollow:
+            head_leads = _head_leads(came, media=self._config.media)
+            if page.parsed is not None or head_leads:
+                links, fingerprints = self._outlinks(request, page, head_leads, depth, refused)
+            if page.in_part:
+                reason = reason or "parsed_in_part"
         items: tuple[tuple[str, bytes], ...] = ()
         if extracted is not None:
             asked_for = self._followed(request, extracted, depth, refused)
@@ -200,7 +215,7 @@ class PageMaker:
             fingerprints,
             depth,
             tuple(refused.items()),
-            self._retry_after(came),
+            self.retry_after(came),
             head
             if len(head) <= MAX_HEAD_BYTES
             else head[: head.rindex(b"\r\n", 0, MAX_HEAD_BYTES - 4)] + b"\r\n\r\n",
@@ -211,6 +226,49 @@ class PageMaker:
             items=items,
         )
 
+    def _file(self, came: Exchange, file: Download, kind: ContentType, kept: bytes | None) -> Report:
+        """What a download came to; its pieces have gone already."""
+        outcome, reason, error = Outcome.OK, None, None
+        if file.broken == "length" or came.truncated == "length":
+            outcome, reason = Outcome.TOO_LARGE, "length"
+        elif file.broken == "range":
+            outcome, reason, error = (
+                Outcome.TRUNCATED,
+                "range",
+                "the rest that was asked for is of another file",
+            )
+        elif file.broken is not None:
+            outcome, reason, error = Outcome.TRUNCATED, "encoding", file.broken
+        elif came.truncated is not None:
+            outcome, reason = Outcome.TRUNCATED, came.truncated
+        whole = outcome is Outcome.OK
+        tail = file.tail if whole else b""
+        came.release()
+        return Report(
+            Facts(
+                outcome=outcome.code,
+                status=came.status,
+                reason=reason,
+                error=_word(error, 4096),
+                content_type=_word(kind.media_type),
+                charset=_word(kind.charset),
+                length=file.length,
+                wire_length=file.wire_length,
+                digest=file.digest if whole else None,
+                etag=_word(came.header("ETag"), 4096),
+                last_modified=_word(came.header("Last-Modified")),
+                fetched_at=came.started_at,
+                elapsed_ms=int(came.elapsed * 1000),
+                ip=came.ip,
+                truncated=came.truncated,
+            ),
+            retry_after=self.retry_after(came),
+            cookies=kept,
+            answered=tail,
+            file=File(_word(file.name, 1024) or "", file.began, file.first),
+            pieces=0 if file.broken is not None else file.pieces,
+        )
+
     def redirect_target(self, url: str, came: Exchange) -> CanonicalURL | None:
         """Where a redirect leads, canonical; None when it is none, or leads to nothing that can be fetched."""
         location = judge(came.status, location=came.header("Location")).location
@@ -218,7 +276,7 @@ class PageMaker:
 
     def _plain_target(self, url: str, location: str) -> CanonicalURL | None:
         try:
-            return canonical(location, url, max_length=self._config.max_url_length)
+            return canonical(location_of(location), url, max_length=self._config.max_url_length)
         except BadURL:
             return None
 
@@ -285,9 +343,9 @@ class PageMaker:
             refused=refused,
         )
 
-    def _directives(self, parsed: Parsed, came: Exchange) -> tuple[bool, bool]:
+    def _directives(self, parsed: Parsed | None, came: Exchange) -> tuple[bool, bool]:
         """(noindex, nofollow) of the page, from its meta elements and X-Robots-Tag."""
-        noindex, nofollow = parsed.noindex, parsed.nofollow
+        noindex, nofollow = (False, False) if parsed is None else (parsed.noindex, parsed.nofollow)
         if came.header("X-Robots-Tag") is not None:
             by_header = robots_header(_values(came, b"x-robots-tag"), self._token)
             noindex, nofollow = noindex or by_header[0], nofollow or by_header[1]
@@ -317,23 +375,27 @@ class PageMaker:
         self,
         request: Request,
         page: Read,
-        parsed: Parsed,
-        came: Exchange,
+        head_leads: list[str],
         depth: int,
         refused: dict[str, int],
     ) -> tuple[tuple[LinkGroup, ...], tuple[bytes, ...]]:
-        """Outlinks that the shards do not know yet as far as this process knows; one group or none."""
+        """Outlinks that the shards do not know yet as far as this process knows; one group or none.
+
+        `head_leads`: where the response's head leads, relative to its URL whatever base the page names.
+        """
+        parsed = page.parsed
+        hrefs = [] if parsed is None else parsed.hrefs
         if self._config.max_depth is not None and depth > self._config.max_depth:
-            if parsed.hrefs:
-                refused["depth"] = len(parsed.hrefs)
+            if hrefs or head_leads:
+                refused["depth"] = len(hrefs) + len(head_leads)
             return (), ()
-        base = _base(request.url, parsed)
-        hrefs = parsed.hrefs if not parsed.resources else [*parsed.hrefs, *parsed.resources]
         before = dict(self._joiner.refused)
-        joined = self._joiner.join(base, hrefs, codec(page.charset))
-        if came.header("Link") is not None:
-            targets = link_header_targets(_values(came, b"link"))
-            of_head = self._joiner.join(CanonicalURL(request.url), targets)
+        joined: list[Link] = []
+        if parsed is not None:
+            hrefs = hrefs if not parsed.resources else [*hrefs, *parsed.resources]
+            joined = self._joiner.join(_base(request.url, parsed), hrefs, codec(page.charset))
+        if head_leads:
+            of_head = self._joiner.join(CanonicalURL(request.url), head_leads)
             joined = list(dict.fromkeys([*joined, *of_head]))
         if self._joiner.refused != before:
             for why, count in self._joiner.refused.items():
@@ -374,7 +436,7 @@ class PageMaker:
             if not seed and not listing.may_speak_for(request, target, self.scope):
                 refused["sitemap_host"] = 1
                 return (), ()
-        elif not seed and not self._config.no_follow:
+        elif not seed and not self._config.no_follow and not (form is not None and form.method == DOWNLOAD):
             refusal = self.scope.refusal(target)
             if refusal is not None:
                 refused[refusal] = 1
@@ -409,7 +471,7 @@ class PageMaker:
         )
         return asked, answered
 
-    def _retry_after(self, came: Exchange) -> float | None:
+    def retry_after(self, came: Exchange) -> float | None:
         """Seconds that a Retry-After asks for; None without one, or with one that says nothing."""
         seconds = retry_after(came.header("Retry-After"), came.started_at + came.elapsed)
         return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
@@ -437,6 +499,13 @@ def _base(url: str, parsed: Parsed) -> CanonicalURL:
         except BadURL:
             pass
     return CanonicalURL(url)
+
+
+def _head_leads(came: Exchange, *, media: bool) -> list[str]:
+    """Where the head of a response leads; mostly nowhere."""
+    if came.header("Link") is None and came.header("Refresh") is None:
+        return []
+    return head_targets(_values(came, b"link"), came.header("Refresh"), media=media)
 
 
 def _values(came: Exchange, name: bytes) -> list[str]:
@@ -500,9 +569,3 @@ def _word(text: str | None, most: int = 255) -> str | None:
     if not text:
         return None
     return text[:most].encode("utf-8", "replace").decode()
-
-
-def _matches(kind: str, pattern: str) -> bool:
-    """`image/*` and `text/html` against a media type."""
-    pattern = pattern.lower()
-    return kind == pattern or (pattern.endswith("/*") and kind.startswith(pattern[:-1])) or pattern == "*/*"

@@ -19,8 +19,9 @@ from worker.charset import decide, to_utf8
 from worker.exchange import Exchange
 from worker.inflate import inflate
 from worker.linkgraph import FoundLink, links_in
+from worker.markup import parseable
 from worker.outcome import ContentType
-from worker.parse import Parsed, parse_html, parseable
+from worker.parse import MAX_PARSED, Parsed, parse_html
 from worker.simhash import simhash
 from worker.sitemap import Sitemap
 
@@ -50,6 +51,8 @@ class Read:
     listed: Sitemap | None = None
     found: list[FoundLink] = field(default_factory=list)
     """The links as they stand on the page, for `--store links`."""
+    in_part: bool = False
+    """Only its first MAX_PARSED bytes were parsed."""
 
 
 class Reader:
@@ -72,12 +75,14 @@ class Reader:
         inflated = inflate(came.payload, codings, self._config.max_bytes)
         body, media, text, reading = inflated.body, self._config.media, self._wants_text, self._stores_text
         markup = parseable(kind.media_type, body, media=media, text=text or reading) if body else None
-        parsed, charset, hashed = None, "", None
+        parsed, charset, hashed, in_part = None, "", None, False
         found: list[FoundLink] = []
         if markup is not None:
             charset = decide(body, kind.charset)
+            utf8 = to_utf8(body, charset)
+            in_part = len(utf8) > MAX_PARSED
             parsed = parse_html(
-                to_utf8(body, charset),
+                utf8,
                 markup=markup,
                 media=media,
                 follow_nofollow_links=not self._config.skip_nofollow_links,
@@ -92,7 +97,16 @@ class Reader:
                 # What these were for is known now; to remember them would be much.
                 found = links_in(parsed.elements, media=media)
                 parsed = replace(parsed, text=None, elements=[])
-        page = Read(parsed, charset, len(body), inflated.truncated, inflated.error, hashed, found=found)
+        page = Read(
+            parsed,
+            charset,
+            len(body),
+            inflated.truncated,
+            inflated.error,
+            hashed,
+            found=found,
+            in_part=in_part,
+        )
         if not inflated.truncated and inflated.error is None and _is_small(page):
             self._kept[key] = page
             if len(self._kept) > KEPT:

@@ -19,7 +19,16 @@ from worker.robots import MAX_BYTES, Verdict, verdict
 from worker.steps import RobotsFetched
 from worker.visit import FetchRobots
 
-_OF_THE_HOST = frozenset({Outcome.PRIVATE_ADDRESS, Outcome.DNS, Outcome.TLS, Outcome.REFUSED, Outcome.PROXY})
+_OF_THE_HOST = frozenset(
+    {
+        Outcome.PRIVATE_ADDRESS,
+        Outcome.DNS,
+        Outcome.TLS,
+        Outcome.REFUSED,
+        Outcome.PROXY,
+        Outcome.UNSUPPORTED,
+    }
+)
 """Failures that are the outcome of the host's requests, too; anything else is tried again (contract, section 3)."""
 
 _WORDS: Mapping[Verdict, str] = {
@@ -71,6 +80,7 @@ def _told(step: FetchRobots, came: Exchange | Failure | NotSent, pages: PageMake
         True,
         came.ip,
         target,
+        retry_after=pages.retry_after(came),
     )
     came.release()
     return done

@@ -48,6 +48,22 @@ class Report:
     """A failure that could mean that this machine's own network is down."""
     items: tuple[tuple[str, bytes], ...] = ()
     """(name, JSON) of what extractors made of it."""
+    file: m.File | None = None
+    """It is a download: `pieces` are sent or kept already, `answered` is what follows them."""
+    pieces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PieceCame:
+    """The next piece of a download that is under way; fields as in messages.FilePiece."""
+
+    lease: int
+    ordinal: int
+    index: int
+    began: int
+    first: int
+    validator: str | None
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +102,8 @@ class RobotsFetched:
     """As in Report."""
     reason: str | None = None
     """Of a failure: a stable code."""
+    retry_after: float | None = None
+    """Seconds that the server asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +121,8 @@ class Load:
     """Of one processor, since the last one."""
     rss: int = 0
     """Resident memory, bytes."""
+    extract_percent: int = 0
+    """Of this process's time, that extractors took of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +137,7 @@ class Woken:
     """Time has passed; nothing else."""
 
 
-Event = Arrived | Fetched | RobotsFetched | Leaving | Load | Probed | Woken
+Event = Arrived | PieceCame | Fetched | RobotsFetched | Leaving | Load | Probed | Woken
 
 # ----------------------------------------------------------------------------------------------- instructions
 
@@ -157,9 +177,19 @@ class Rescoped:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Break off every fetch of this lease: its time is over."""
+    """Break off every fetch of this lease: its time is over. `ordinal`: only that of this request."""
 
     lease: int
+    ordinal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PieceKept:
+    """A piece of a download was answered: it is not held any more, and another may follow."""
+
+    lease: int
+    ordinal: int
+    began: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +206,4 @@ class Exit:
     again: bool = False
 
 
-Instruction = Post | Connect | Configure | Rescoped | Fetch | FetchRobots | Abort | Probe | Exit
+Instruction = Post | Connect | Configure | Rescoped | Fetch | FetchRobots | Abort | PieceKept | Probe | Exit

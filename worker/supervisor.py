@@ -47,6 +47,7 @@ from aiomultiprocess.types import Unit
 
 from common import clock, log
 from common.commandline import say
+from common.outcome import Outcome
 from worker.entry import Birth, Suspect
 from worker.limits import go_first
 from worker.mark import Mark, Parsing
@@ -151,7 +152,6 @@ class Supervisor:
         self._signalled: int | None = None
         self._codes: list[int] = []
         self._told_why = False
-        self.restarts = 0
 
     async def run(self) -> int:
         """Supervise until every place is empty; returns the exit code of `worker start`."""
@@ -213,7 +213,6 @@ class Supervisor:
             wait = backoff.wait(clock.now() - started, suspected=bool(parsing))
             urls = " ".join(each.url for each in parsing) or None
             _log.warning("worker.died", index=index, ended=_ended(code), restart_in_s=wait, parsing=urls)
-            self.restarts += 1
             if wait and await _happens(self._ending, wait):
                 return
 
@@ -347,7 +346,10 @@ def _in_child(unit: Unit) -> None:
         with asyncio.Runner(loop_factory=unit.loop_initializer) as runner:
             code = runner.run(unit.target(*unit.args))
     except Exception:  # noqa: BLE001  the supervisor's part in the child: told here, replaced by it
-        _log.exception("worker.failed", index=birth.index)
+        urls = " ".join(parsing.url for parsing in Mark(birth.mark).read()) or None
+        # An error of ours over a page: that page ends as POISON the third time, which says nothing of the reason.
+        outcome = None if urls is None else Outcome.POISON.value
+        _log.exception("worker.failed", index=birth.index, parsing=urls, outcome=outcome)
         code = 1
     finally:
         if lock is not None:

@@ -20,7 +20,7 @@ from common import clock
 from common.config import CrawlConfig
 from common.errors import BadURL, UsageError
 from common.log import escaped
-from common.messages import Form, Request
+from common.messages import DOWNLOAD, Form, Request
 from common.outcome import OUTCOMES
 from common.scope import Scope
 from common.url import CanonicalURL, authority, canonical
@@ -195,6 +195,8 @@ def _shown(url: str, form: Form | None, bad: str | None) -> dict[str, Any]:
             told["body"] = form.body.decode("utf-8", "replace")
         if form.headers:
             told["headers"] = dict(form.headers)
+        if form.method == DOWNLOAD:
+            return told | {"name": None if form.carry is None else form.carry.decode("utf-8", "replace")}
         if form.carry is not None:
             from worker.extract import carried
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from common.messages import Lease, Request, lease_name
+from common.messages import Lease, Request, Resume, lease_name
 from common.outcome import OUTCOMES, Outcome
 from common.url import CanonicalURL, authority
 from worker.robots import Rules
@@ -34,6 +34,8 @@ class Fetch:
     at: float
     cookies: bytes | None = None
     """The host's cookies to send, opaque here."""
+    resume: Resume | None = None
+    """What is kept of a download that broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Visit:
         "_again",
         "_cookies_told",
         "_jitter",
+        "_resumes",
         "asking",
         "cookies",
         "deadline",
@@ -118,6 +121,7 @@ class Visit:
         """The host's, after the last response that changed them."""
         self._cookies_told = True
         self._jitter = jitter
+        self._resumes = {resume.ordinal: resume for resume in lease.resumes}
         self._again: dict[int, tuple[int, float]] = {}
         """How often a request was redirected to itself, and since when, by ordinal."""
 
@@ -171,7 +175,8 @@ class Visit:
             self.todo.popleft()
             self.in_flight.add(ordinal)
             at = max(now, heapq.heappop(self.lanes))
-            steps.append(Fetch(self.lease.id, ordinal, request, at, self.cookies))
+            resume = self._resumes.get(ordinal) if self._resumes else None
+            steps.append(Fetch(self.lease.id, ordinal, request, at, self.cookies, resume))
             room -= 1
         return steps
 
@@ -213,6 +218,12 @@ class Visit:
         self.in_flight.clear()
         self.asking = None
         self.last_end = now
+
+    def broken_off(self, ordinal: int, now: float) -> None:
+        """A fetch was broken off, which touched the host until now; the request is still to do."""
+        self.in_flight.discard(ordinal)
+        self.todo.appendleft(ordinal)
+        self._free_lane(now, ordinal)
 
     def keep_cookies(self, cookies: bytes) -> None:
         """A response changed the host's cookies."""

@@ -29,7 +29,7 @@ from worker.robots import MAX_REDIRECTS, NO_RULES, Rules, parse
 from worker.rulebook import Rulebook, sitemaps
 from worker.sent import SentLinks
 from worker.shards import ShardLink
-from worker.steps import Abort, Fetched, Instruction, Post, Probe, Report, RobotsFetched
+from worker.steps import Abort, Fetched, Instruction, PieceCame, PieceKept, Post, Probe, Report, RobotsFetched
 from worker.suspicion import ROBOTS_ANSWERS, Standing, Suspicion, is_answer
 from worker.visit import Refused, Visit
 
@@ -64,9 +64,12 @@ class Visits:
         """Nothing is due before; every new time is entered here, the next one is looked up when it has passed."""
 
     def may_write(self, lease: int, now: float) -> bool:
-        """Asked after connecting, just before a request is written: does the lease still hold? (rule 8)"""
+        """Asked after connecting, just before a request is written: does the lease still hold? (rule 8)
+
+        Not of a lease that winds up: its host may just have asked for rest.
+        """
         visit = self._visits.get(lease)
-        return visit is not None and now < visit.deadline
+        return visit is not None and now < visit.deadline and not visit.draining
 
     @property
     def in_flight(self) -> int:
@@ -123,8 +126,8 @@ class Visits:
         if self._config is None or self._suspicion.standing is not Standing.WATCHING:
             return 0
         tuning = self._config.tuning
-        pages = len(self._owed) + len(self._suspicion)
-        if not pages:
+        pages = len(self._owed) - self._owed.pieces + len(self._suspicion)
+        if not pages and not self._owed.pieces:
             return max(1, tuning.unacknowledged_pages)
         if self._owed.bytes >= tuning.unacknowledged_bytes:
             return 0
@@ -204,6 +207,22 @@ class Visits:
             self._came(visit, done.ordinal, done.report, now)
         self._advance(visit, now)
 
+    def _piece_came(self, came: PieceCame, now: float) -> None:
+        """A download has its next piece. Of a lease that is gone, nobody wants it."""
+        visit = self._visits.get(came.lease)
+        if visit is not None and came.ordinal in visit.in_flight:
+            self._due(self._owed.send_piece(visit.shard, came, now))
+
+    def _break_off(self, visit: Visit, ordinal: int, now: float) -> None:
+        """What the shard has of a download is not what this fetch goes on from: the request goes back."""
+        self._owed.forget(visit.lease.id, ordinal)
+        if ordinal in visit.in_flight:
+            self._out.append(Abort(visit.lease.id, ordinal))
+            visit.broken_off(ordinal, now)
+        elif ordinal in visit.unanswered:
+            visit.undo(ordinal)
+        self._wind_up(visit, now)
+
     def _came(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
         """A fetch has its report, and it stands."""
         if report.cookies is not None:
@@ -217,6 +236,8 @@ class Visits:
             self._wind_up(visit, now)
 
     def _report(self, visit: Visit, ordinal: int, report: Report, now: float) -> None:
+        if report.file is not None and self._owed.await_pieces(visit, ordinal, report):
+            return
         own: outlinks.Groups = report.links
         foreign: dict[int, list[LinkGroup]] = {}
         if len(self._links) > 1:
@@ -237,7 +258,10 @@ class Visits:
         owed = self._owed.settle(number)
         if owed is None:
             return
-        if isinstance(owed.message, m.Links):
+        if isinstance(owed.message, m.Links | m.FilePiece):
+            if isinstance(owed.message, m.FilePiece):
+                piece = owed.message
+                self._out.append(PieceKept(piece.lease, piece.ordinal, piece.began))
             self._links_accepted(number, owed, now)
             return
         visit = self._visits.get(owed.lease)
@@ -258,6 +282,13 @@ class Visits:
     def _refused(self, number: int, reason: str, now: float) -> None:
         owed = self._owed.get(number)
         if owed is None:
+            return
+        is_file = isinstance(owed.message, m.FilePiece) or getattr(owed.message, "file", None) is not None
+        if is_file and reason != "lease":
+            visit = self._visits.get(owed.lease)
+            self._owed.settle(number)
+            if visit is not None and owed.ordinal is not None:
+                self._break_off(visit, owed.ordinal, now)
             return
         if reason == "pieces" and isinstance(owed.message, m.Page):
             self._due(self._owed.send_pieces(owed, now))

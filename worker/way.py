@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from common.config import SECRET_HEADERS
+from common.masking import SECRET_HEADERS
 from worker.connector import Origin
 from worker.proxies import Proxy
 

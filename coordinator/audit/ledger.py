@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -20,23 +21,26 @@ from common.messages import Flag, LeaseId, Request, lease_name
 from common.outcome import Outcome
 from common.url import CanonicalURL, HostKey, host_key, slot
 from coordinator.audit.balance import Balance, differences
+from coordinator.audit.downloads import Downloads, check_unknown
 from coordinator.audit.files import Files, place_key
 from coordinator.audit.report import OFFENDERS, Report
 from coordinator.explain import lent_requests, still_lent
-from coordinator.frontier import key_of, row_of
 from coordinator.ledger import GAVE_A_PAGE, Counts
 from coordinator.store.rows import (
     DoneRow,
     HostRow,
     OpenRow,
+    address_row,
     as_request,
     held_row,
     host_of,
     is_done,
+    key_of,
     meta_row,
     parked_row,
     queue_place,
     request_row,
+    row_of,
     stored_round,
     unpack,
     unpack_request_row,
@@ -67,7 +71,7 @@ def audit(directory: Path, stores: Sequence[Reads], *, deep: bool = False, runni
     files = Files(directory, ends, report)
     try:
         for store in stores:
-            _Shard(store, files, report).check()
+            _Shard(store, files, Downloads(directory, store, report), report).check(deep=deep)
             for key, _ in rows_between(store, b"y", b"z"):
                 files.add_superseded(key[1:])  # its request was tried anew
         files.check_ends(running)
@@ -77,6 +81,8 @@ def audit(directory: Path, stores: Sequence[Reads], *, deep: bool = False, runni
             _name_lines(report, files, stores, uneven)
         if deep:
             files.check_records()
+        if not running:
+            check_unknown(directory, stores, report)
     finally:
         files.close()
     return report
@@ -85,9 +91,10 @@ def audit(directory: Path, stores: Sequence[Reads], *, deep: bool = False, runni
 class _Shard:
     """The audit of one shard's store."""
 
-    def __init__(self, rows: Reads, files: Files, report: Report) -> None:
+    def __init__(self, rows: Reads, files: Files, downloads: Downloads, report: Report) -> None:
         self._rows = rows
         self._files = files
+        self._downloads = downloads
         self._report = report
         crawl, frontier = rows.get(meta_row("crawl")), rows.get(meta_row("frontier"))
         if crawl is None:
@@ -104,9 +111,10 @@ class _Shard:
         self._lent = 0
         """By the rows of the hosts."""
 
-    def check(self) -> None:
+    def check(self, *, deep: bool) -> None:
         """All of it."""
         self._check_requests()
+        self._counted.file_bytes = self._downloads.check_files(deep=deep)
         self._check_queues()
         self._check_leases()
         if uneven := self._open.uneven(_BUCKETS_READ_AGAIN):
@@ -156,6 +164,9 @@ class _Shard:
         counted.seeds_ok += bool(request.flags & Flag.SEED) and row.outcome in GAVE_A_PAGE
         self._finished.remove(name.encode())
         self._files.check_row(row)
+        if row.file is not None:
+            counted.files += 1
+            self._downloads.check_row(row)
 
     # ----------------------------------------------------------------------------------------- queues, waits, hosts
 
@@ -202,6 +213,8 @@ class _Shard:
             self._finished.add(name.encode(), row.finished)
         self._lent += row.lent if row.round == self._round else 0
         line = held_row if row.held else parked_row
+        if row.lined and row.ip is not None:
+            line = partial(address_row, row.ip)
         if row.turn is not None and self._rows.get(line(row.turn)) != name.encode():
             report.fault("hosts", f"{name}: its row says that it is number {row.turn} in the line; it is not")
 
@@ -336,6 +349,8 @@ class _Shard:
             "traps, by rule": (+row.guarded, +counted.guarded),
             "seeds that gave a page": (row.seeds_ok, counted.seeds_ok),
             "lent at least once": (row.charged, self._lent),
+            "downloads": (row.files, counted.files),
+            "bytes of downloaded files": (row.file_bytes, counted.file_bytes),
         }
         for name, (said, found) in names.items():
             report.looked_at["counts"] += 1

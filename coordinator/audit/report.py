@@ -20,6 +20,7 @@ CHECKS: Final = {
     "items": "every place in `items`, `text` and `links` holds whole lines, and there are no others",
     "records": "every place in WARC holds the record of its URL",
     "outputs": "every output file is there up to its committed end",
+    "files": "every downloaded file is there with its length, and its digest (--deep)",
     "digests": "every record is whole, and its digests are right (--deep)",
 }
 """Name of each check and what holds when nothing is wrong with it."""

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common import clock
 from common.commandline import Command, Value, say
-from common.config import version
 from common.errors import UsageError
 from common.outcome import Outcome
-from coordinator.control import is_address
+from common.version import version
+from coordinator.calling import is_address
 from coordinator.directory import CrawlDirectory
 from coordinator.status import plural, size_text, time_text
 from coordinator.store.snapshot import Snapshot, shards

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from common.commandline import Command, Value, say
-from common.configfile import commented_file
+from common.configtext import commented_file
 from common.errors import UsageError
 from common.keys import WorkerKey
 from coordinator.directory import CrawlDirectory

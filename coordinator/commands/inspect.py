@@ -19,7 +19,7 @@ from common.configfile import kept
 from common.errors import BadURL, StorageError, UsageError
 from common.log import escaped, escaped_json
 from common.scope import Scope
-from coordinator.control import call, is_address, why_path
+from coordinator.calling import call, is_address, why_path
 from coordinator.directory import CrawlDirectory
 from coordinator.explain import NEVER, explain, never_admitted, normalizer_of, plain_form
 from coordinator.store.kv import Overlay
@@ -191,6 +191,8 @@ def _in_words(told: dict[str, Any]) -> Iterator[str]:
     warc = told.get("warc")
     if isinstance(warc, dict):
         yield f"  record     {warc.get('file')} at {warc.get('offset')}, {warc.get('length')} bytes"
+    if told.get("file"):
+        yield f"  file       {told['file']}"
     for number, tried in enumerate(told.get("tries") or (), 1):
         yield f"  try {number:<6} {tried.get('outcome')} at {tried.get('at')}"
     if told.get("due_in_seconds") is not None:

@@ -14,13 +14,15 @@ import click
 
 from common import log
 from common.commandline import Command, Flag, Value, config_options, given_options, process_count, say
-from common.config import CrawlConfig, changes, changes_refused
+from common.config import CrawlConfig
 from common.configfile import kept, load
+from common.configtext import config_to_toml
 from common.endpoints import parse
 from common.errors import UsageError
 from common.options import seconds
 from coordinator import extractors
 from coordinator import seeds as inputs
+from coordinator.differences import changes_refused, differences
 from coordinator.directory import CrawlDirectory
 from coordinator.settings import CoordinatorSettings, Recrawl
 
@@ -89,13 +91,14 @@ def crawl(
 ) -> int:
     """Crawl on this machine: a coordinator and N worker processes. It ends by itself.
 
-    SEED is a file of URLs, a URL, sitemap:URL, a host, a range such as 'https://h/list?page=[0-90:30]', or -
-    for standard input.
+    SEED is a file of URLs, a column of a CSV file such as firms.csv#website, a URL, sitemap:URL, a host, a range
+    such as 'https://h/list?page=[0-90:30]', or - for standard input.
 
     \b
       coord crawl https://example.org/ --out crawl1 --procs 4
       coord crawl example.org --scope domain --max-pages 10000 --out crawl2
       coord crawl urls.txt.gz --no-follow --delay 0.5 --out list1
+      coord crawl firms.csv#website --no-follow --head --out status1
       coord crawl https://example.org/list --no-follow --extract shop.py:parse --out shop1
       coord crawl http://127.0.0.1:8000/ --allow-private --delay 0 --per-host 8 --out mine
       coord crawl --out crawl1                           go on with what is there
@@ -194,7 +197,7 @@ def _begin(
         given_options(options), os.environ, Path(config_file) if config_file else None, path / "crawl.toml"
     )
     if http is not None:
-        from coordinator.control import parse_address  # brings aiohttp: not for --help
+        from coordinator.calling import parse_address
 
         parse_address(http, "--http")
     if not seeds and procs is not None and not (path / "FORMAT").exists():
@@ -261,11 +264,11 @@ def _adopt(directory: CrawlDirectory, config: CrawlConfig) -> None:
         refused = changes_refused(before, config)
         if refused:
             raise UsageError(refused[0])
-        for change in changes(before, config):
+        for change in differences(before, config):
             _log.info("config.changed", change=change)
     if config.code is not None:
         _log.info("extractor.read", file=config.code.file, sha256=config.code.digest)
-    directory.write("crawl.toml", config.to_toml())
+    directory.write("crawl.toml", config_to_toml(config))
 
 
 def _coordinate(settings: CoordinatorSettings) -> int:

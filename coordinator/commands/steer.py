@@ -18,7 +18,8 @@ from common.errors import UsageError
 from common.log import escaped
 from common.outcome import OUTCOMES
 from coordinator import seeds as inputs
-from coordinator.control import call, call_add, is_address
+from coordinator.calling import call, call_add, is_address
+from coordinator.differences import differences
 from coordinator.directory import CrawlDirectory
 from coordinator.status import plural
 
@@ -88,7 +89,7 @@ def resume(target: str) -> int:
 @_target
 @click.argument("seeds", nargs=-1, metavar="SEED...", type=Value("seed", path=True))
 def add(target: str, seeds: tuple[str, ...]) -> int:
-    """Give a running crawl more seeds: files, URLs, hosts, ranges, or - for standard input.
+    """Give a running crawl more seeds: files, columns of CSV files, URLs, hosts, ranges, or - for standard input.
 
     \b
       coord add crawl1 https://example.net/
@@ -133,7 +134,7 @@ def set_options(target: str, settings: tuple[str, ...], host: str | None) -> int
                 return changing.with_options(config, options, running=False)
             return changing.with_rule(config, host, options, running=False)
 
-        told = changing.differences(*offline.change_config(Path(target), change))
+        told = differences(*offline.change_config(Path(target), change))
     _tell_changes(target, told)
     return 0
 
@@ -164,7 +165,7 @@ def block(target: str, hosts: tuple[str, ...], undo: bool) -> int:
         before, after = offline.change_config(
             Path(target), lambda config: changing.with_blocked(config, hosts, undo=undo)
         )
-        told = changing.differences(before, after)
+        told = differences(before, after)
         ending = 0 if undo else walk.waiting_in(Path(target), walk.newly_blocked(before, after))
     _tell_changes(target, told)
     if undo and told:
@@ -235,7 +236,7 @@ def _read_there(seeds: tuple[str, ...]) -> Iterator[str]:
         if seed == "-":
             yield from _read_here((seed,))
         else:
-            yield str(Path(seed).absolute()) if Path(seed).is_file() else seed
+            yield inputs.absolute(seed)
 
 
 def _read_here(seeds: tuple[str, ...]) -> Iterator[str]:

@@ -14,8 +14,9 @@ from rich.live import Live
 
 from common.commandline import Command, Value
 from common.errors import ProtocolError, UsageError
+from common.log import escaped
 from coordinator import progress
-from coordinator.control import call, is_address
+from coordinator.calling import call, dashboard_url, is_address
 from coordinator.directory import CrawlDirectory
 from coordinator.status import Phase, Status
 
@@ -36,7 +37,9 @@ def status(target: str, as_json: bool, watch: bool) -> int:
       coord status 127.0.0.1:7700
     """
     if not watch:
-        _show(_read(target), as_json)
+        _show(read := _read(target), as_json)
+        if not as_json and not _is_over(read):
+            click.echo(escaped(_dashboard(target, read)))
     elif as_json or not sys.stdout.isatty():
         _follow(target, as_json)
     else:
@@ -103,6 +106,13 @@ def _watch(target: str) -> None:
             live.update(progress.table(_parsed(read), console.width, console.height), refresh=True)
             time.sleep(_WATCH_SECONDS)
     _show(read, False)
+
+
+def _dashboard(target: str, read: dict[str, Any]) -> str:
+    """Where its page is. With the token, so that it may steer, on a terminal alone."""
+    running = None if is_address(target) else CrawlDirectory.look(Path(target)).running()
+    token = running.token if running is not None and sys.stdout.isatty() else None
+    return f"dashboard: {dashboard_url(str(read.get('http', '')), token)}"
 
 
 def _is_over(read: dict[str, Any]) -> bool:

@@ -9,11 +9,11 @@ import fnmatch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any, Final
 
 from common.clock import rfc3339
 from common.errors import UsageError
+from common.nearest import hint
 from common.outcome import Outcome
 from common.url import CanonicalURL, has_canonical_shape, host_key
 from coordinator.export.lines import parsed
@@ -50,11 +50,8 @@ class Choice:
         names = [name.strip().upper() for each in outcomes for name in each.split(",") if name.strip()]
         for name in names:
             if name not in Outcome.__members__:
-                near = get_close_matches(name, Outcome.__members__, n=1)
-                raise UsageError(
-                    f"--outcome {name}: there is no such outcome"
-                    + (f"; did you mean {near[0]}?" if near else f": {', '.join(Outcome.__members__)}")
-                )
+                meant = hint(name, Outcome.__members__, otherwise=f": {', '.join(Outcome.__members__)}")
+                raise UsageError(f"--outcome {name}: there is no such outcome{meant}")
         if kind != "pages" and (names or round is not None):
             raise UsageError(f"--{'outcome' if names else 'round'} is for pages; {kind} has none")
         if kind == "seeds" and (since or until):

@@ -72,6 +72,7 @@ PAGES: Final = (
     Column("warc", Sort.PLACE),
     Column("lastmod", Sort.TIME),
     Column("simhash", Sort.TEXT),
+    Column("file", Sort.TEXT),
 )
 """As `coordinator.ledger.page_line` writes them; a test holds the two together."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from common.errors import StorageError, UsageError
@@ -31,7 +32,7 @@ _SURROGATE: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]
 def need_pyarrow() -> None:
     """Raises UsageError where pyarrow is not installed: before anything is read."""
     try:
-        import pyarrow.parquet  # noqa: F401
+        import_module("pyarrow.parquet")
     except ImportError:
         raise UsageError(
             "Parquet needs pyarrow, which is not installed: pip install 'shoal[parquet]'"

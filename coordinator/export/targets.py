@@ -14,11 +14,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from common.errors import DiskFull, StorageError, UsageError
+from common.nearest import hint
 from coordinator.export.formats import FORMATS, TEXTUAL
 from coordinator.sink import fsync_folder
 
@@ -57,11 +57,10 @@ def target_of(text: str, format: str | None) -> tuple[Target, str]:
     """
     chosen = format or ("jsonl" if text == "-" else text.rpartition("/")[2].rpartition(".")[2].lower())
     if chosen not in FORMATS:
-        near = get_close_matches(chosen, FORMATS, n=1)
         option = f"--format {format}" if format else f"--to {text}"
         raise UsageError(
             f"{option}: the name must end in {', '.join('.' + each for each in FORMATS)}, or --format says which"
-            + (f"; did you mean {near[0]}?" if near else "")
+            + hint(chosen, FORMATS)
         )
     if text == "-":
         if chosen not in TEXTUAL:

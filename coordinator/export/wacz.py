@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -60,7 +61,7 @@ def wacz_chunks(
         yield from package.add("indexes/index.idx", iter(members.places))
         for name, kept in (("pages.jsonl", seeds), ("extraPages.jsonl", others)):
             kept.seek(0)
-            yield from package.add(f"pages/{name}", iter(lambda kept=kept: kept.read(_PIECE), b""))  # type: ignore[misc]
+            yield from package.add(f"pages/{name}", iter(partial(kept.read, _PIECE), b""))
     yield from package.end(title, software)
 
 

@@ -6,6 +6,8 @@ What rocksdict 0.3.29 does, found by trying:
   - Its item iterators end silently at a damaged block: half a host's queue would be missing and nobody told.
     So scans use the raw iterator and ask for its status at the end.
   - It raises nothing narrower than Exception; the messages are RocksDB's own.
+  - Of a database that exists it takes the options of the tables from the folder, not from us, unless the column
+    family is named: then ours hold. Unnamed, the cache after a restart is RocksDB's own 8 MiB.
 
 Recovery mode: a torn tail of the log is dropped, damage before it is refused. Every batch but the last was
 synced, so damage further in means that acknowledged rows are gone, which must be said, not skipped over (as
@@ -37,12 +39,14 @@ from rocksdict import (
     WriteOptions,
 )
 
-from common.errors import DiskFull, StorageError, UsageError
+from common.errors import DiskFull, NoFiles, StorageError, UsageError
 
 MEMORY_BYTES: Final = 256 << 20
 """Default bound of cache and write buffers. Filters of 100 million rows are 125 MB; less memory costs disk
 reads."""
 
+_ALL_ROWS: Final = "default"
+"""RocksDB's own name of the one column family that is used."""
 _MIB: Final = 1 << 20
 _LEAST_MEMORY: Final = 16 * _MIB
 _LEAST_ROOM: Final = _MIB
@@ -160,7 +164,7 @@ class RocksStore:
     def _open(self, *, to_write: bool = True) -> None:
         access = AccessType.read_write() if to_write else AccessType.read_only()
         try:
-            self._db = Rdict(str(self._path), tuned(self._memory_bytes), access_type=access)
+            self._db = opened(self._path, tuned(self._memory_bytes), access)
         except Exception as error:  # noqa: BLE001  (as in `get`)
             raise in_our_words(error, self._path) from None
         self._get = self._db.get
@@ -200,6 +204,11 @@ def open(path: str | os.PathLike[str], memory_bytes: int = MEMORY_BYTES) -> Rock
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error.strerror}") from None
     return RocksStore(folder, max(memory_bytes, _LEAST_MEMORY))
+
+
+def opened(folder: Path, options: Options, access: AccessType) -> Rdict:
+    """The database in a folder, with these very options (see the module's docstring). Raises what rocksdict does."""
+    return Rdict(str(folder), options, column_families={_ALL_ROWS: options}, access_type=access)
 
 
 def tuned(memory_bytes: int) -> Options:
@@ -258,6 +267,8 @@ def in_our_words(error: Exception, path: Path) -> Exception:
     text = str(error)
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return _no_room(path)
+    if "Too many open files" in text:
+        return NoFiles(f"the store in {path} needs one more open file: raise `ulimit -n`; nothing is lost")
     if "lock hold" in text or "While lock file" in text:
         return UsageError(f"the store in {path} is in use by another process: stop that one first")
     if "Permission denied" in text:

@@ -17,6 +17,9 @@ that can be moved whole. Numbers in keys are big-endian, so that keys sort as th
     n slot host 0 ...                pages by their SimHash (neardup.py)
     s site                           one entry of the scope
     o file                           the committed end of an output file
+    f file                           a downloaded file that is kept (FileRow)
+    g digest                         the downloaded file with this digest
+    p slot key16                     a download that broke off, and can be gone on with (PartialRow)
     y place                          what counts no more of `pages` or `items`: its request was tried anew
     m name                           one of a kind: epoch, counts, crawl, cap, ...
 
@@ -27,13 +30,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from hashlib import sha1
 from typing import Any, NamedTuple
 
 import msgpack
 
 from common.errors import StorageError
-from common.messages import Facts, Form, LeaseId, Request
+from common.messages import Facts, Flag, Form, LeaseId, Request
 from common.outcome import OUTCOMES, Outcome
+from common.url import CanonicalURL, fingerprint, request_key
 
 pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
@@ -44,6 +49,11 @@ _QUEUE_TAIL_BYTES = _QUEUE_TAIL.size
 
 PRIORITY_ZERO = 1000
 """The key holds 1000 - priority, so that a high priority sorts first and none is negative."""
+
+CHARGED = 16
+"""Bit of `Request.flags` within a shard: lent before, so charged to the budget and first in its queue."""
+
+assert CHARGED not in frozenset(Flag)
 
 
 def unpack(packed: bytes) -> Any:
@@ -93,6 +103,10 @@ class DoneRow(NamedTuple):
     """The depth at which its links were followed last, where that is less than the request's (rule 15)."""
     items: tuple[tuple[str, int, int], ...] = ()
     """(file, offset, length) of its lines in `items`, those of one file together."""
+    file: str | None = None
+    """Where its download is kept, relative to DIR; another request may have brought it."""
+    item_lines: tuple[int, ...] = ()
+    """How many lines stand at each of `items`."""
 
     @property
     def outcome(self) -> Outcome:
@@ -137,6 +151,8 @@ class HostRow(NamedTuple):
     """`turn` is its number in the line of hosts that a budget holds back."""
     round: int = 0
     """The round in which `lent` was counted."""
+    lined: bool = False
+    """`turn` is its number in the line of its address."""
 
 
 class RobotsRow(NamedTuple):
@@ -174,6 +190,26 @@ class LeaseRow(NamedTuple):
     """The last number of a queue entry by then: a request whose row has a later one was queued again since."""
 
 
+class FileRow(NamedTuple):
+    """A downloaded file that is kept: its bytes, their digest, and the URL that brought it."""
+
+    length: int
+    digest: str
+    url: str
+
+
+class PartialRow(NamedTuple):
+    """A download that is not whole: `pieces` from the first on are durable in the part file.
+
+    `validator`: for If-Range. `number`: grows with each such row of a shard.
+    """
+
+    part: str
+    pieces: int
+    validator: str
+    number: int
+
+
 class DigestRow(NamedTuple):
     """The first record with this payload: what a revisit record refers to."""
 
@@ -185,8 +221,22 @@ class DigestRow(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------ keys
 
 
+def key_of(url: str, form: Form | None, seed: int) -> bytes:
+    """The 16 bytes of a request in a crawl whose fingerprints have this seed."""
+    if form is None:
+        return fingerprint(CanonicalURL(url), seed)
+    digest = None if form.body is None else sha1(form.body, usedforsecurity=False).digest()
+    return request_key(form.method, CanonicalURL(url), digest, form.round, form.serial, seed)
+
+
+def row_of(slot: int, request: Request, seed: int) -> bytes:
+    """Key of the row that says where an open request stands; a visit for links alone has one of its own."""
+    row = relink_row if request.flags & Flag.LINKS_ONLY else request_row
+    return row(slot, key_of(request.url, request.form, seed))
+
+
 def request_row(slot: int, key: bytes) -> bytes:
-    """Key of a request's row; `key` is the 16 bytes of common.url.request_key."""
+    """Key of a request's row; `key` is what `key_of` says."""
     return b"r" + slot.to_bytes(2, "big") + key
 
 
@@ -244,9 +294,9 @@ def host_of(key: bytes) -> bytes:
     return key[1 : -1 - (_QUEUE_TAIL_BYTES if key[:1] == b"q" else _WAIT_TAIL.size)]
 
 
-def after(prefix: bytes) -> bytes:
-    """The first key that no longer begins with `prefix` (which does not end in 0xFF)."""
-    return prefix[:-1] + bytes([prefix[-1] + 1])
+def span(prefix: bytes) -> tuple[bytes, bytes]:
+    """Where the keys that begin with `prefix` (which does not end in 0xFF) start, and the first one after them."""
+    return prefix, prefix[:-1] + bytes([prefix[-1] + 1])
 
 
 def host_row(slot: int, host: str) -> bytes:
@@ -269,6 +319,21 @@ def digest_row(digest: str) -> bytes:
     return b"d" + digest.encode()
 
 
+def file_row(file: str) -> bytes:
+    """Key of a downloaded file."""
+    return b"f" + file.encode()
+
+
+def file_digest_row(digest: str) -> bytes:
+    """Key of the downloaded file with this digest."""
+    return b"g" + digest.encode()
+
+
+def partial_row(key: bytes) -> bytes:
+    """Key of what is kept of a download; `key`: of its request's row, without the letter."""
+    return b"p" + key
+
+
 def parked_row(seq: int) -> bytes:
     """Key of a host's turn among those that wait outside memory."""
     return b"u" + seq.to_bytes(8, "big")
@@ -277,6 +342,16 @@ def parked_row(seq: int) -> bytes:
 def held_row(seq: int) -> bytes:
     """Key of a host's number among those that a budget holds back."""
     return b"v" + seq.to_bytes(8, "big")
+
+
+def address_row(ip: str, turn: int) -> bytes:
+    """Key of a host's number among those that wait for their address."""
+    return b"a" + ip.encode() + b"\0" + turn.to_bytes(8, "big")
+
+
+def address_turn(key: bytes) -> tuple[str, int]:
+    """The address and the number in a key of `address_row`."""
+    return key[1:-9].decode(), int.from_bytes(key[-8:], "big")
 
 
 def superseded_row(file: str, offset: int, length: int) -> bytes:

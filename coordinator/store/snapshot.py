@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rocksdict import AccessType, Rdict
+from rocksdict import AccessType
 
 from common.errors import StorageError, UsageError
 from coordinator.store import rocks
@@ -108,7 +108,7 @@ class Snapshot(rocks.RocksStore):
         for last in range(_TRIES - 1, -1, -1):
             before = _look(self._path)
             try:
-                self._db = Rdict(str(self._path), options, access_type=self._access)
+                self._db = rocks.opened(self._path, options, self._access)
             except Exception as error:  # noqa: BLE001  (as in `rocks`)
                 if before == _look(self._path) or not last:
                     raise rocks.in_our_words(error, self._path) from None

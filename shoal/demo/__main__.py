@@ -1,7 +1,8 @@
 """`python -m shoal.demo`: serve the demo web on loopback until told to stop.
 
 Prints the address to start from as its first line. With --hosts-file, writes the names, all at 127.0.0.1, for
-`coord crawl --hosts-file`; with --expect, writes what a correct crawl finds, as JSON: URL → outcome.
+`coord crawl --hosts-file`; with --expect, writes what a correct crawl finds, as JSON: URL → outcome; with
+--csv, writes a table of firms and their websites.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shoal.demo.server import serve
+from shoal.demo.sites import write_csv
 from shoal.demo.web import START, Web
 
 
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--hosts-file", type=Path)
     parser.add_argument("--expect", type=Path)
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--rows", type=int, default=100_000, help="of the table [default: 100000]")
     given = parser.parse_args()
 
     def announce(web: Web) -> None:
@@ -46,6 +50,8 @@ def main() -> None:
             given.hosts_file.write_text("".join(f"127.0.0.1 {host}\n" for host in web.hosts()))
         if given.expect:
             given.expect.write_text(json.dumps(web.expected(), indent=1, ensure_ascii=False) + "\n")
+        if given.csv:
+            write_csv(given.csv, web.port, given.rows)
         print(web.url(START), flush=True)
 
     asyncio.run(demo(given.port, announce))

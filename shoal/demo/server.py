@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
+
+from shoal.demo.listening import Listening, listen
 
 _HEAD_LIMIT: Final = 256 * 1024
 """Bytes of one request's head; a crawl's longest URL is far below."""
@@ -38,6 +40,8 @@ class Request:
     """Tells one connection from another."""
     arrived: float
     """When the last byte of the head was here."""
+    body: bytes = b""
+    """As long as Content-Length says; what comes in chunks is not understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,55 +87,23 @@ def redirect(target: str, status: int = 302) -> Answer:
     return Answer(status, {"Location": target, "Content-Type": "text/plain"}, b"moved\n")
 
 
-@dataclass(slots=True)
-class Server:
-    """A server that listens; `close()` ends it and every connection."""
-
-    port: int
-    _server: asyncio.Server
-    _connections: set[asyncio.Task[None]]
-
-    async def close(self) -> None:
-        """Stop listening and cut what is open; returns when nothing of it runs any more."""
-        self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-
 async def serve(
     respond: Callable[[Request], Answer],
     *,
     port: int = 0,
     ended: Callable[[Request, Answer, float], None] = lambda request, answer, at: None,
-) -> Server:
+) -> Listening:
     """Listen on 127.0.0.1; port 0 takes a free one.
 
     `respond` is called once a request, in the order of arrival; `ended` when its answer has been handed to
     the kernel or cut off, with the time of that. Raises OSError where the port is taken.
     """
-    connections: set[asyncio.Task[None]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        try:
-            while await _exchange(reader, writer, respond, ended):
-                pass
-        except (
-            ConnectionError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-            asyncio.CancelledError,
-        ):
-            pass  # the client left or sent no head, or we are closing; the task ends here in any case
-        finally:
-            connections.discard(task)
-            writer.close()
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await _exchange(reader, writer, respond, ended):
+            pass
 
-    server = await asyncio.start_server(connected, "127.0.0.1", port, limit=_HEAD_LIMIT, backlog=_BACKLOG)
-    return Server(server.sockets[0].getsockname()[1], server, connections)
+    return await listen(talk, port=port, limit=_HEAD_LIMIT, backlog=_BACKLOG)
 
 
 async def _exchange(
@@ -143,7 +115,8 @@ async def _exchange(
     """One request and its answer; False when the connection is to be closed."""
     head = await reader.readuntil(b"\r\n\r\n")
     request = _parse(head, client_port=writer.get_extra_info("peername")[1])
-    await reader.readexactly(int(request.headers.get("content-length", 0)))
+    if size := int(request.headers.get("content-length", 0)):
+        request = replace(request, body=await reader.readexactly(size))
     answer = respond(request)
     try:
         if answer.wait:

@@ -4,7 +4,8 @@ A dozen hosts under demo.test, some friendly, some not: redirects within and acr
 404s, slow pages, a binary file, pages that are not in UTF-8, duplicates, a robots.txt that forbids a part,
 a `base href`. Everything follows from the lists below: two runs serve the same bytes, but for the port in
 links across hosts. Each page states its outlinks when it is made, so `expected()` knows what is to be found
-without reading any HTML. The page sets of the examples (sets.py) are served besides.
+without reading any HTML. The page sets of the examples (sets.py,
+sites.py) are served besides.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from shoal.demo.server import Answer, Request, html, redirect
 from shoal.demo.sets import sets
+from shoal.demo.sites import sites
 
 START: Final = ("www.demo.test", "/")
 
@@ -86,13 +88,14 @@ class Web:
         self._slow("slow.demo.test")
         self._old("old.demo.test")
         self._broken("broken.demo.test")
-        self._sets = dict(sets())
+        self._sets = dict(sets(port))
         """To which nothing leads, so they are none of `pages`."""
+        self._sites = sites()
         self._home()
 
     def hosts(self) -> list[str]:
         """All names, for a hosts file."""
-        return sorted({host for host, _ in (*self.pages, *self._sets)})
+        return sorted({host for host, _ in (*self.pages, *self._sets)} | self._sites.keys())
 
     def url(self, place: Place) -> str:
         """The absolute URL of a place."""
@@ -105,6 +108,8 @@ class Web:
             return page.answer
         if (request.host, request.target) in self._sets:
             return self._sets[request.host, request.target]
+        if request.host in self._sites:
+            return self._sites[request.host](request)
         return html("<!doctype html><title>Not found</title><p>There is no such page.", status=404)
 
     def expected(self) -> dict[str, str]:

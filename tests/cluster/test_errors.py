@@ -142,6 +142,26 @@ def test_a_list_without_a_url_is_counted_told_and_looked_at(crawler: Terminal) -
     assert ended.said.count("prose.md, line 2") == 1, "told once"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        (["-"], "nothing to crawl: standard input holds no URL"),
+        (["empty.txt"], "nothing to crawl: empty.txt holds no URL"),
+        (
+            ["empty.txt", "firms.csv#website"],
+            "nothing to crawl: none of empty.txt, firms.csv#website holds a URL",
+        ),
+    ],
+)
+def test_no_seed_at_all_is_a_mistake_and_no_crawl(crawler: Terminal, seeds: list[str], said: str) -> None:
+    (crawler.folder / "empty.txt").write_text("# none yet\n\n")
+    (crawler.folder / "firms.csv").write_text("name,website\nA,\n")
+    ended = crawler.coord("crawl", *seeds, "--out", "c", "--procs", "1", *crawler.network)
+    assert ended.is_one_line(2, said), ended
+    # The same folder, once there is one.
+    assert crawler.coord("crawl", "--out", "c", *crawler.network).is_one_line(2, "no seed was ever given")
+
+
 def test_what_a_crawl_rests_on_may_not_change(site: Site, crawler: Terminal) -> None:
     site.page("a.test", "/", links=["/1"])
     site.page("a.test", "/1")

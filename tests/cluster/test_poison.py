@@ -107,6 +107,7 @@ def check_poison(cluster: Cluster, site: Site, start: Place, bad: list[Place]) -
         assert (page["outcome"], page["reason"], page["attempts"]) == ("POISON", "poison", 3), page
         assert page["error"] == "3 worker processes died or hung while they read this page"
         assert page["warc"] is None
+        assert f"\n  {site.url(*place)}\n" in cluster.tail().partition("look at them")[2]
         # Once more whenever another bad page killed the process meanwhile, or its lease ran out before the death was
         # told, on a slow machine: that is no death of this one's.
         assert sum((hit.host, hit.target) == place for hit in site.log) >= 3
@@ -173,7 +174,7 @@ def test_a_page_that_hangs_is_found_while_its_lease_lasts_whatever_the_lease_s_t
         site,
         start,
         delay=DELAY,
-        lease_ttl=9.0,
+        lease_ttl=15.0,  # given up after a third of it; in the rest another process starts and tells of the death
         heartbeat=1.0,
         python=python,
         tuning="parse_seconds = 3600\n",

@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from tests.cluster.test_extract_examples import Demo
+from tests.support.aside import Aside
 from tests.support.cluster import ROOT, audited, results, until
 from tests.support.site import Site
 from tests.support.terminal import Terminal
@@ -32,9 +33,10 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    demo = Demo(tmp_path)
-    yield demo
-    demo.close()
+    with Aside("demo web") as aside:
+        demo = Demo(tmp_path, aside)
+        yield demo
+        aside.wait(demo.server.close())
 
 
 def command(demo: Demo, out: str, *more: str) -> list[str]:
@@ -162,7 +164,8 @@ def test_each_way_of_storing_leaves_what_it_names_and_the_lines_of_pages(store: 
         assert links == (expected if "links" in named else set())
         audited(out)
         # A recrawl: what is as it was has no record either, where none is kept.
-        ended = terminal.coord("crawl", "--out", "c", "--recrawl", *terminal.network, "--http", "127.0.0.1:0")
+        again = ("--recrawl", *terminal.network, "--http", "127.0.0.1:0", "--procs", "1")
+        ended = terminal.coord("crawl", "--out", "c", *again)
         assert ended.code == 0, ended.said
         assert bool(list(out.glob("warc/*.warc.gz"))) == ("warc" in named)
         audited(out)

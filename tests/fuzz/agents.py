@@ -16,6 +16,7 @@ from typing import Final
 from common import messages as m
 from common import wire
 from common.config import CrawlConfig
+from common.configwire import config_to_wire
 from common.errors import ProtocolError
 from common.messages import FROM_WORKER, TO_WORKER, LeaseId, SessionId, lease_id
 from common.outcome import OUTCOMES
@@ -68,7 +69,7 @@ class AgentTarget:
         self.kinds: Counter[str] = Counter()
         known = Known(sessions=[ME])
         self._config = CrawlConfig(obey_robots=bool(rng.randrange(2)), delay=rng.choice((0.0, 1.0)))
-        good = wire.pack(self._config.to_wire()), wire.pack(Scope("any", None).to_wire())
+        good = wire.pack(config_to_wire(self._config)), wire.pack(Scope("any", None).to_wire())
         known.shared["config"] = [good[0], good[0], good[0], _bent(rng, good[0]), b"", wire.pack([1])]
         known.shared["scope"] = [good[1], good[1], good[1], _bent(rng, good[1]), b"\xc0", wire.pack({"": ""})]
         known.shared["slots"] = [

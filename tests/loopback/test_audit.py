@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from common.configtext import config_to_toml
 from common.messages import Flag, Request
 from common.url import CanonicalURL, host_key, slot
 from coordinator.audit import Report, audit
@@ -85,7 +86,7 @@ def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stopped in its middle: ended, queued and lent requests, revisits."""
     folder = tmp_path_factory.mktemp("audit") / "crawl"
     with CrawlDirectory.acquire(folder) as directory:
-        directory.write("crawl.toml", config().to_toml())
+        directory.write("crawl.toml", config_to_toml(config()))
         life = Life(folder, config())
         life.seed()
         life.crawl(PAGES // 2)

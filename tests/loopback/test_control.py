@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from common.errors import UsageError
-from coordinator.control import ControlServer, call, call_add, is_address, parse_address, why_path
+from coordinator.calling import call, call_add, is_address, parse_address, why_path
+from coordinator.control import ControlServer
 from coordinator.directory import CrawlDirectory, Running
 from coordinator.status import HostCounts, Phase, Status, WorkerStatus
 
@@ -41,6 +42,9 @@ class Crawl:
 
     def history(self) -> dict[str, Any]:
         return {}
+
+    def options(self) -> dict[str, Any]:
+        return {"scope": "host", "options": {"delay": 1.0}, "hosts": [], "rules": 0}
 
     async def add(self, lines: list[str]) -> dict[str, Any]:
         if "nonsense" in lines:

@@ -330,7 +330,7 @@ async def test_endless_headers_have_an_end() -> None:
 async def test_nothing_can_be_slipped_into_a_request(target: str, headers: dict[str, str]) -> None:
     async with serving(OK) as server, fetching() as fetcher:
         assert await failed(fetcher, server.url(target), headers=headers) == (
-            Outcome.PROTOCOL,
+            Outcome.UNSUPPORTED,
             "bad_request",
             False,
         )

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from coordinator import control
-from coordinator.control import ControlServer, parse_address
+from coordinator.calling import parse_address
+from coordinator.control import ControlServer
 from coordinator.directory import CrawlDirectory, Running
 from tests.loopback.test_control import TOKEN, Crawl, Served
 

@@ -490,35 +490,6 @@ def elsewhere() -> str:
     return address
 
 
-@asynccontextmanager
-async def serving_at(address: str, talk: Talk) -> AsyncIterator[Server]:
-    server = Server()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await talk(server, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            tasks.discard(task)
-
-    listener = await asyncio.start_server(connected, address, 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listener.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 class Counting:
     """A server that holds every request until told, and knows how many hosts it serves at once."""
 
@@ -552,7 +523,7 @@ async def test_only_so_many_hosts_of_one_address_are_fetched_at_once(elsewhere: 
     counting = Counting()
     hosts = {f"h{number}.test": (elsewhere,) for number in range(12)}
     settings = replace(HASTY, allow_private=(elsewhere,), hosts=hosts, per_ip=3, silence=30.0, connect=0.3)
-    async with serving_at(elsewhere, counting) as server, fetching(settings) as fetcher:
+    async with serving(counting, address=elsewhere) as server, fetching(settings) as fetcher:
         tasks = [
             asyncio.create_task(get(fetcher, server.url(f"/{lane}", host=host)))
             for host in hosts
@@ -584,7 +555,7 @@ async def test_a_host_that_fails_or_is_refused_gives_its_place_back(elsewhere: s
     async def rude(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.head(reader)
 
-    async with serving_at(elsewhere, rude) as server, fetching(settings) as fetcher:
+    async with serving(rude, address=elsewhere) as server, fetching(settings) as fetcher:
         came = await asyncio.gather(*(get(fetcher, server.url(host=host)) for host in hosts))
         assert all(isinstance(one, Failure) for one in came)
         refused = await asyncio.gather(
@@ -598,7 +569,7 @@ async def test_closing_ends_those_that_wait_for_a_place_and_blames_nobody(elsewh
     counting = Counting()
     hosts = {f"h{number}.test": (elsewhere,) for number in range(2)}
     settings = replace(HASTY, allow_private=(elsewhere,), hosts=hosts, per_ip=1, silence=30.0)
-    async with serving_at(elsewhere, counting) as server, fetching(settings) as fetcher:
+    async with serving(counting, address=elsewhere) as server, fetching(settings) as fetcher:
         tasks = [asyncio.create_task(get(fetcher, server.url(host=host))) for host in hosts]
         await counting.there(1)
         while not fetcher.waiting_for_address:

@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from common.config import CrawlConfig, HostRule
+from common.config import CrawlConfig
+from common.hostrules import HostRule
 from common.messages import SITEMAP, Flag, Form, Request
 from common.outcome import OUTCOMES, Outcome
 from common.scope import HeldSites, Scope
@@ -229,6 +230,39 @@ async def test_links_of_the_head_are_relative_to_the_page_itself(site: Site) -> 
 
 
 WORDS = " ".join(f"{first}{second}" for first in "abcdefgh" for second in ("one", "two", "six", "ten"))
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/pdf", "text/plain"])
+async def test_the_head_of_what_is_no_page_leads_on_and_is_obeyed_all_the_same(site: Site, kind: str) -> None:
+    head = {"Content-Type": kind, "Link": '</2>; rel="next"', "Refresh": "5; url=/3"}
+    site.answer("a.test", "/", Answer(200, head, b"{}"))
+    site.answer("a.test", "/quiet", Answer(200, head | {"X-Robots-Tag": "noindex, nofollow"}, b"{}"))
+    async with browsing(site) as browser:
+        report = await browser.visit(browser.asked("a.test"))
+        assert [url for group in report.links for url in group.urls] == [
+            site.url("a.test", "/2"),
+            site.url("a.test", "/3"),
+        ]
+        assert not report.facts.noindex
+        quiet = await browser.visit(browser.asked("a.test", "/quiet"))
+        assert (quiet.links, quiet.facts.noindex) == ((), True)
+
+
+async def test_a_location_in_latin_1_is_asked_for_as_it_came(site: Site) -> None:
+    raw = b"HTTP/1.1 302 Found\r\nLocation: /caf\xe9\r\nContent-Length: 0\r\n\r\n"
+    site.answer("a.test", "/", Answer(raw=raw))
+    async with browsing(site) as browser:
+        report = await browser.visit(browser.asked("a.test"))
+        assert report.facts.redirect_to == site.url("a.test", "/caf%E9")
+
+
+async def test_a_page_too_long_to_be_parsed_whole_says_so(site: Site) -> None:
+    long = b"<a href=/1>" + b"<!--" + b"x" * (4 << 20) + b"-->" + b"<a href=/2>"
+    site.answer("a.test", "/", Answer(200, {"Content-Type": "text/html"}, long))
+    async with browsing(site) as browser:
+        report = await browser.visit(browser.asked("a.test"))
+        assert outcome(report) == (Outcome.OK, "parsed_in_part")
+        assert [url for group in report.links for url in group.urls] == [site.url("a.test", "/1")]
 
 
 async def test_a_page_has_a_simhash_only_when_asked_for(site: Site) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
+import socket
 import time
 from collections.abc import Iterator
 
@@ -84,6 +86,14 @@ def test_a_site_that_was_down_comes_back_on_its_port(site: Site) -> None:
     site.start()
     assert site.port == port
     assert get(site, "a.test", "/")[0] == 200
+
+
+def test_a_site_that_ends_while_somebody_connects_leaves_nothing_open() -> None:
+    with Site() as site:
+        callers = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(3)]
+    for caller in callers:
+        caller.close()
+    gc.collect()  # what is still open warns, and a warning is an error here
 
 
 async def test_the_demo_web_serves_what_it_expects_to_be_found() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ async def test_a_retry_is_no_politeness(tmp_path: Path) -> None:
         crawl.page(A, failed(Outcome.TIMEOUT))
         status = crawl.look()
         assert status.waiting[0].what == "retries"
-        assert status.limits.startswith("1 failed request waits to be tried again, the first in ")
+        assert status.limits.startswith("1 URL waits for a retry, next in ")
         assert status.waiting[0].until_seconds == pytest.approx(10, abs=3)
         assert status.waiting[0].examples == ("a.test",)
         assert (status.retries_waiting, status.queued, status.tries) == (1, 1, {"TIMEOUT": 1})
@@ -215,6 +214,11 @@ async def test_busy_processors_are_told(tmp_path: Path) -> None:
     async with Watched(tmp_path) as crawl:
         crawl.join()
         crawl.seed(A)
+        crawl.beat(in_flight=1, cpu_percent=97, rss=1 << 26, extract_percent=93)
+        assert crawl.look().limits == (
+            "extractors busy: they take 93% of the workers' time; more processes or machines help"
+        )
+        assert crawl.look().workers[0].extract_percent == 93
         crawl.beat(in_flight=1, cpu_percent=97, rss=1 << 26)
         status = crawl.look()
         assert status.limits == "workers busy: CPU at 97%; more processes or machines help"
@@ -358,17 +362,12 @@ async def test_the_log_says_why_nothing_moves(
 
 
 @pytest.fixture
-def log_lines(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def log_lines(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     """What was written into the log, a file of JSON lines."""
     path = tmp_path / "log" / "coord.log"
     path.parent.mkdir()
-    root = logging.getLogger()
-    before = list(root.handlers)
     set_up_log(LogSettings(form="json", file=path))
-    yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
-    set_up_log(LogSettings())
-    root.handlers[:] = before
-    logging.captureWarnings(False)
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def replace_ip(ip: str) -> m.Facts:

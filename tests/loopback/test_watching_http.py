@@ -16,7 +16,8 @@ from openapi_schema_validator import OAS31Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator import stream
-from coordinator.control import ControlServer, parse_address
+from coordinator.calling import parse_address
+from coordinator.control import ControlServer
 from coordinator.openapi import description
 from coordinator.status import FailedTry, Phase, Status
 from shoal.demo.server import Answer

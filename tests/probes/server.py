@@ -17,12 +17,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final, Literal, Self
 
 import trustme
 
+from shoal.demo.listening import Listening, listen
 from shoal.demo.server import Answer, Request, html, redirect
+from tests.support.aside import Aside
 
 __all__ = ["Answer", "Door", "Hit", "Request", "Servers", "html", "redirect"]
 
@@ -34,9 +37,6 @@ Talk = Callable[[Request], Answer] | Answer
 
 Place = tuple[Door, str, str]
 """(port, host, path with query)."""
-
-_PATIENCE: Final = 10.0
-"""Seconds in which the thread begins and ends."""
 
 _MISSING: Final = Answer(404, {"Content-Type": "text/plain"}, b"missing\n")
 
@@ -93,24 +93,20 @@ class Servers:
         self._times: dict[Place, int] = defaultdict(int)
         self._certificates: dict[str, ssl.SSLContext] = {}
         self._hits: list[Hit] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._listening: list[asyncio.Server] = []
+        self._aside = Aside("servers")
+        self._listening: list[Listening] = []
 
     def __enter__(self) -> Self:
         self._shut = socket.socket()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(_PATIENCE)
+        self._aside.__enter__()
+        self._aside.wait(self._open())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_PATIENCE)
-        self._loop.close()
+        self._aside.wait(self._close())
+        self._aside.__exit__(kind, error, trace)
         self._shut.close()
 
     # -- what stands where --------------------------------------------------------------------------------
@@ -159,46 +155,29 @@ class Servers:
         self.authority.issue_cert("unnamed.test").configure_cert(context)
         context.sni_callback = self._named
         for door, port in list(self.ports.items()):
-            listening = await asyncio.start_server(
-                self._connected(door),
-                self._addresses,
-                port,
+            listening = await listen(
+                partial(self._serve, door),
+                *self._addresses,
+                port=port,
                 backlog=1024,
-                ssl=context if door == "tls" else None,
+                tls=context if door == "tls" else None,
             )
             self._listening.append(listening)
-            self.ports[door] = listening.sockets[0].getsockname()[1]
+            self.ports[door] = listening.port
         self.ports["plain"] = self.ports["web"]
         self._shut.bind((self._addresses[0], 0))  # bound, so that nobody else takes it, and deaf
         self.ports["shut"] = self._shut.getsockname()[1]
 
     async def _close(self) -> None:
         for listening in self._listening:
-            listening.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await listening.close()
 
     def _named(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._certificates.get(name or "", context)
 
-    def _connected(
-        self, door: Door
-    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], asyncio.Future[None]]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            try:
-                while await self._exchange(door, reader, writer):
-                    pass
-            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
-                pass  # the client left, or we are closing
-            finally:
-                self._tasks.discard(task)
-                writer.close()
-
-        return serve  # type: ignore[return-value]  # start_server makes a task of it
+    async def _serve(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await self._exchange(door, reader, writer):
+            pass
 
     async def _exchange(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readexactly(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from common.messages import Flag, Request
 from common.outcome import OUTCOMES, State
 from common.url import CanonicalURL, host_key
+from coordinator.fleet import SILENT_HEARTBEATS
 from coordinator.shard import Shard
 from coordinator.sink import Recovery
 from coordinator.steps import Commit
@@ -42,6 +43,8 @@ class Checks:
         self._world = cluster.world
         self._lines: dict[str, set[str]] = {}
         self._events = 0
+        self._newest: dict[str, int] = {}
+        """By shard: the newest lease that was looked at."""
         self.hurry_checked = 0
 
     # ------------------------------------------------------------------------------------------ no host is hurried
@@ -125,9 +128,28 @@ class Checks:
                 f"{frontier.waiting} waiting, {core.leases.requests} lent",
                 (machine.name,),
             )
+        self._lent(machine, core)
         self._events += 1
         if self._events % DEEP_EVERY == 0:
             self.deep(machine, core)
+
+    def _lent(self, machine: ShardMachine, core: Shard) -> None:
+        """A lease that is new was lent to somebody who spoke lately."""
+        last = newest = self._newest.get(machine.name, 0)
+        for lease in core.leases:
+            if lease.id <= last:
+                continue
+            newest = max(newest, lease.id)
+            holder = core.fleet.get(lease.session)
+            patience = SILENT_HEARTBEATS * core.config.tuning.heartbeat
+            silent = 0.0 if holder is None else machine.clock() - holder.heard_at
+            if silent > patience + TOLERANCE:
+                raise Broken(
+                    "nothing is lent to the silent",
+                    f"{machine.name}: {lease} lent to {holder} after {silent:.1f} s",
+                    (machine.name,),
+                )
+        self._newest[machine.name] = newest
 
     def deep(self, machine: ShardMachine, core: Shard) -> None:
         """Look at all rows of a shard."""

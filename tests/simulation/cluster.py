@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from common import messages as m
-from common.config import CrawlConfig, HostRule
+from common.config import CrawlConfig
+from common.hostrules import HostRule
 from common.messages import Request
 from common.scope import site_of
 from common.tuning import Tuning

@@ -12,7 +12,7 @@ from tests.simulation.planted import PLANTED, Planted
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.rule)
 def test_a_rule_left_out_is_noticed(planted: Planted) -> None:
-    for seed in range(planted.seeds):
+    for seed in planted.order():
         broken = run(seed, planted.parts()).broken
         if broken is not None:
             assert planted.fails or not broken.startswith("no core fails"), (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common import messages as m
 from common.config import CrawlConfig
+from common.configwire import config_to_wire
 from common.messages import Flag, Phase, lease_epoch, lease_id, lease_name, lease_shard
 from common.outcome import Outcome
 from common.scope import HeldSites, Scope
@@ -108,6 +109,6 @@ def test_where_a_seed_redirects_to_is_asked_of_deny_too() -> None:
 
 def test_a_configuration_goes_over_the_wire_in_one_order() -> None:
     """A set gave the order: equal configurations were different bytes, from process to process."""
-    wire = CrawlConfig().to_wire()
+    wire = config_to_wire(CrawlConfig())
     options = [name for name in wire if name not in ("host", "hosts", "extractors", "code", "tuning")]
     assert options == sorted(options)

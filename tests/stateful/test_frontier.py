@@ -11,13 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.config import HostPolicy
+from common.hostrules import HostPolicy
 from common.messages import Form, Request
 from common.url import CanonicalURL, host_key
-from coordinator.frontier import CHARGED, Frontier
+from coordinator.frontier import Frontier
 from coordinator.hostqueue import Where
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import as_request, meta_row, pack, unpack
+from coordinator.store.rows import CHARGED, as_request, pack, unpack
 from tests.support.disk import CrashableStore
 
 HOSTS = tuple(f"{letter}.test" for letter in "abcdef")
@@ -100,17 +100,12 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.rows = Overlay(self.store, remember=4)
-        packed = self.rows.get(meta_row("frontier"))
-        seq, turns, held = (0, (0, 0), (0, 0)) if packed is None else unpack(packed)
         self.epoch += 1
         self.frontier = Frontier(
             self.rows,
             seed=SEED,
             host_policy=policy,
             epoch=self.epoch,
-            seq=seq,
-            turns=turns,
-            held_turns=(*held, held[1]),
             bench=BENCH,
             heads=HEADS,
         )
@@ -296,7 +291,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @rule()
     def sleep_until_due(self) -> None:
-        due = self.frontier.next_due()
+        due = self.frontier.bench.next_due()
         if due is not None and due > self.now:
             self.wall += due - self.now
             self.now = due
@@ -304,9 +299,6 @@ class FrontierMachine(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         self.frontier.flush(self.now, self.wall)
-        self.rows.put(
-            meta_row("frontier"), pack((self.frontier.seq, self.frontier.turns, self.frontier.held_turns[:2]))
-        )
         self.store.write(self.rows.seal())
         self.rows.committed()
         assert not self.frontier.dirty
@@ -373,7 +365,7 @@ class FrontierMachine(RuleBasedStateMachine):
                 self.frontier.settle(host, self.now, self.wall, lent=True)
             if self.frontier.ready(self.now, self.wall) is not None:
                 continue
-            due = self.frontier.next_due()
+            due = self.frontier.bench.next_due()
             if due is None:
                 break
             self.wall += due - self.now

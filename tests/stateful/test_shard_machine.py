@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from common import messages as m
-from common.config import CrawlConfig, HostRule
+from common.config import CrawlConfig
+from common.hostrules import HostRule
 from common.messages import Flag, LeaseId, LinkGroup, SessionId
 from common.outcome import Outcome
 from common.url import CanonicalURL, host_key, slot
 from coordinator.audit.ledger import audit
-from coordinator.frontier import row_of
 from coordinator.steps import Asked, Instruction, NewRound, Received, Reconfigured, Retry, Seeds, Tick
 from coordinator.store.rows import (
     DoneRow,
@@ -29,6 +29,7 @@ from coordinator.store.rows import (
     is_done,
     meta_row,
     pack,
+    row_of,
     unpack,
     unpack_request_row,
 )
@@ -113,7 +114,7 @@ class ShardMachine(RuleBasedStateMachine):
         self.seed([f"https://{host}/{page}" for host in HOSTS[:3] for page in range(3)], LIMIT, True)
 
     def tighten(self) -> None:
-        self.bench.shard.frontier._bench_limit = 2
+        self.bench.shard.frontier.bench.room = 2
 
     # what a worker does
 

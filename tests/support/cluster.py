@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from warcio.archiveiterator import ArchiveIterator
 
@@ -76,14 +76,25 @@ class Seen:
         return "worker" in self.command and " start " in self.command and not self.is_worker_process
 
 
+class Served(Protocol):
+    """What a cluster crawls: a Site, or another server with names of its own."""
+
+    @property
+    def url(self) -> Callable[..., str]:
+        """The absolute URL of a place."""
+
+    def hosts_file(self, path: Path) -> Path:
+        """Write a hosts file for it."""
+
+
 class Cluster:
     """The processes of one crawl, all on this machine; leaving it kills what is left."""
 
     def __init__(
         self,
         folder: Path,
-        site: Site,
-        start: Place,
+        site: Served,
+        start: tuple[str, ...],
         *,
         delay: float = 0.1,
         lease_ttl: float = 30.0,

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
+from shoal.demo.listening import Listening, listen
+from tests.support.aside import Aside
+
 _PIECE = 64 * 1024
-_SOON = 10.0
-"""Seconds that a call may take until it holds; it only has to pass through the proxy's loop."""
 
 
 def free_pair() -> int:
@@ -55,28 +56,24 @@ class Proxy:
         """`target`: the coordinator's control port; its data port is the next one."""
         self.port = free_pair()
         self._target = target
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._servers: list[asyncio.Server] = []
+        self._aside = Aside("proxy")
+        self._listening: list[Listening] = []
         self._pairs: set[_Pair] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._delay = 0.0
         self.turned_away = 0
         """Connections that were taken while there was no coordinator behind, and closed."""
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._now(self._listen())
+        self._aside.__enter__()
+        self._aside.wait(self._listen())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._now(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_SOON)
-        self._loop.close()
+        self._aside.wait(self._refuse())
+        self._aside.__exit__(kind, error, trace)
 
     @property
     def address(self) -> str:
@@ -87,46 +84,41 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection."""
-        self._now(self._cut())
+        self._aside.wait(self._cut())
 
     def refuse(self) -> None:
         """Reset every connection, and refuse new ones until `heal`."""
-        self._now(self._refuse())
+        self._aside.wait(self._refuse())
 
     def stall(self) -> None:
         """Let nothing pass until `heal`; what is sent meanwhile arrives late, but arrives."""
-        self._now(self._set(passing=False, delay=0.0))
+        self._aside.wait(self._set(passing=False, delay=0.0))
 
     def slow(self, delay: float) -> None:
         """Hold every piece for `delay` seconds until `heal`."""
-        self._now(self._set(passing=True, delay=delay))
+        self._aside.wait(self._set(passing=True, delay=delay))
 
     def half_open(self) -> None:
         """Close the coordinator's side of every connection; the worker's side hears of nothing."""
-        self._now(self._half_open())
+        self._aside.wait(self._half_open())
 
     def heal(self) -> None:
         """A good network again; half-open connections stay as they are."""
-        self._now(self._heal())
+        self._aside.wait(self._heal())
 
     # -- in its own thread --------------------------------------------------------------------------------
 
-    def _now(self, work: asyncio.Future[None] | object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_SOON)  # type: ignore[arg-type]
-
     async def _listen(self) -> None:
         self._passing.set()
-        if not self._servers:
-            self._servers = [
-                await asyncio.start_server(self._connected(offset), "127.0.0.1", self.port + offset)
-                for offset in (0, 1)
+        if not self._listening:
+            self._listening = [
+                await listen(partial(self._carry, offset), port=self.port + offset) for offset in (0, 1)
             ]
 
     async def _refuse(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers = []
-        await self._cut()
+        for one in self._listening:
+            await one.close()
+        self._listening = []
 
     async def _cut(self) -> None:
         for pair in list(self._pairs):
@@ -148,27 +140,6 @@ class Proxy:
             self._passing.set()
         else:
             self._passing.clear()
-
-    async def _end(self) -> None:
-        await self._refuse()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _connected(self, offset: int):  # type: ignore[no-untyped-def]  # what start_server takes
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.add(task)
-            try:
-                await self._carry(offset, reader, writer)
-            except asyncio.CancelledError:
-                pass  # we are ending
-            finally:
-                self._tasks.discard(task)
-                writer.transport.abort()
-
-        return connected
 
     async def _carry(self, offset: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._passing.wait()

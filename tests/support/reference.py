@@ -21,10 +21,11 @@ from typing import Final
 import click
 
 from common.commandline import Flag
-from common.config import OPTIONS, RULE_OPTIONS, TUNING, CrawlConfig
+from common.config import OPTIONS, CrawlConfig
+from common.hostrules import RULE_OPTIONS
 from common.options import Option
 from common.outcome import OUTCOMES, Outcome, State
-from common.tuning import Tuning
+from common.tuning import TUNING, Tuning
 from coordinator import policy, traps
 from coordinator.changing import RESTART
 from coordinator.cli import coord
@@ -70,12 +71,14 @@ FILES: Final = {
     "seeds/seeds-SERIAL.jsonl": "one line for each line of input: line, given, url, state, reason",
     "frontier/": "the store: every URL that is known, what is queued, what has ended",
     "frontier-parts/": "big bodies on their way in",
+    "files/HOST/xx/NAME": "downloads; docs/downloads.md",
+    "files/.parts/": "downloads that are not whole",
     "logs/": "coord.log, and those of local workers; rotated, four kept",
 }
 
 KEYS: Final = {
     "url": "the URL in canonical form",
-    "method": "GET, HEAD, or what an extractor asked for",
+    "method": "GET, HEAD, or what an extractor asked for; DOWNLOAD: it asked for a file",
     "round": "0, then one more with each recrawl",
     "outcome": "what the fetch came to: the table below",
     "status": "HTTP status; null: no response",
@@ -102,6 +105,7 @@ KEYS: Final = {
     "warc": "where that stands: `file` (relative to DIR), `offset`, `length`",
     "lastmod": "what a sitemap said of it",
     "simhash": "16 hexadecimal digits, with `--simhash`",
+    "file": "where a download is kept, relative to DIR; `length` and `digest` are the file's; null: it is none",
 }
 
 TOLD: Final = {
@@ -110,8 +114,9 @@ TOLD: Final = {
     Outcome.NOT_MODIFIED: "304, in a recrawl",
     Outcome.CLIENT_ERROR: "4xx",
     Outcome.SERVER_ERROR: "5xx, and what is no status at all",
-    Outcome.TRUNCATED: "the body ended early; kept as far as it came, its links are followed",
-    Outcome.TOO_LARGE: "longer than `--max-bytes`; kept as far as that, its links are followed",
+    Outcome.TRUNCATED: "the body ended early; kept as far as it came, its links are followed; no file of a download",
+    Outcome.TOO_LARGE: "longer than `--max-bytes`; kept as far as that, its links are followed; "
+    "of a download, longer than `--max-file-bytes`: no file",
     Outcome.TIMEOUT: "one of the three times of `--timeout`, `--connect-timeout`, `--silence-timeout` was over",
     Outcome.DNS: "the name has no address, or none could be had",
     Outcome.TLS: "no connection that can be trusted",
@@ -126,17 +131,17 @@ TOLD: Final = {
     Outcome.ROBOTS_DENIED: "robots.txt forbids it",
     Outcome.PRIVATE_ADDRESS: "its name leads to an address that `--allow-private` does not allow",
     Outcome.TYPE_REJECTED: "its type is none of `--accept`, or one of `--reject`; the body was not read",
-    Outcome.UNSUPPORTED: "nothing we can fetch",
+    Outcome.UNSUPPORTED: "no request can be made of it",
     Outcome.TRAP: "a guard took it for a trap; `reason` says which",
-    Outcome.LIMIT: "beyond a limit",
+    Outcome.LIMIT: "reserved: no request ends so; what a limit holds back stays queued",
     Outcome.OPERATOR: "`coord block`",
 }
 
 REASONS: Final = {
-    "OK": ("encoding", "near_duplicate", "extract"),
+    "OK": ("encoding", "near_duplicate", "extract", "parsed_in_part"),
     "REDIRECT": ("no_location", "use_proxy"),
     "SERVER_ERROR": ("bad_status",),
-    "TRUNCATED": ("disconnect", "time"),
+    "TRUNCATED": ("disconnect", "time", "range", "encoding"),
     "TOO_LARGE": ("length", "inflated"),
     "TIMEOUT": ("connect_timeout", "read_timeout", "total_timeout"),
     "DNS": (
@@ -167,13 +172,14 @@ REASONS: Final = {
     ),
     "REFUSED": ("connection_refused", "host_unreachable", "connection_failed"),
     "RESET": ("reset", "disconnected"),
-    "PROTOCOL": ("bad_http", "header_too_large", "bad_request"),
+    "PROTOCOL": ("bad_http", "header_too_large"),
     "PROXY": (policy.PROXY_SAYS_HOST, "proxy_..."),
     "TOO_MANY_REDIRECTS": ("self",),
     "HOST_UNREACHABLE, OPERATOR": ("host",),
     "ROBOTS_DENIED, ROBOTS_UNREACHABLE": ("robots",),
     "POISON": ("poison",),
     "TYPE_REJECTED": ("type",),
+    "UNSUPPORTED": ("bad_request",),
     "TRAP": traps.RULES,
 }
 

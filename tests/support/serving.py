@@ -13,6 +13,7 @@ from dataclasses import replace
 import trustme
 
 from common.outcome import Outcome
+from shoal.demo.listening import listen
 from worker.fetcher import Exchange, Failure, Fetcher, FetcherSettings, NotSent
 from worker.resolver import Resolver
 
@@ -48,42 +49,29 @@ class Server:
 async def serving(
     answer: bytes | Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     *,
+    address: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
     close: bool = False,
 ) -> AsyncIterator[Server]:
     """Bytes: the answer to every request (`close`: and then the end). Else a coroutine per connection."""
     server = Server()
-    tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            if not isinstance(answer, bytes):
-                await answer(server, reader, writer)
-            else:
-                while True:
-                    await server.head(reader)
-                    writer.write(answer)
-                    if close:
-                        break
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            tasks.discard(task)
+        if not isinstance(answer, bytes):
+            return await answer(server, reader, writer)
+        while True:
+            await server.head(reader)
+            writer.write(answer)
+            if close:
+                return None
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    server.port = listener.sockets[0].getsockname()[1]
+    listening = await listen(connected, address, tls=tls)
+    server.port = listening.port
     try:
         yield server
     finally:
-        listener.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await listening.close()
 
 
 @asynccontextmanager

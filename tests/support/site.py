@@ -16,7 +16,6 @@ Times are `time.monotonic()` seconds, comparable between all processes of one ma
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 from bisect import insort
@@ -29,15 +28,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from shoal.demo.server import Answer, Request, Server, html, redirect, serve
+from shoal.demo.listening import Listening
+from shoal.demo.server import Answer, Request, html, redirect, serve
+from tests.support.aside import Aside
 
 __all__ = ["Answer", "Hit", "Place", "Site", "html", "redirect"]
 
 Place = tuple[str, str]
 """(host, path with query)."""
-
-_CLOSING = 10.0
-"""Seconds that a server may take to end; it only cuts its connections, so longer means it hangs."""
 
 
 @dataclass(slots=True)
@@ -70,15 +68,14 @@ class Site:
         self._hits: list[Hit] = []
         self._times: dict[Place, int] = defaultdict(int)
         self._changed = threading.Condition(self._lock)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="site", daemon=True)
-        self._server: Server | None = None
+        self._aside = Aside("site")
+        self._server: Listening | None = None
         self._open: dict[int, Hit] = {}
 
     # -- its life -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._aside.__enter__()
         self.start()
         return self
 
@@ -86,20 +83,17 @@ class Site:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CLOSING)
-        self._loop.close()
+        self._aside.__exit__(kind, error, trace)
 
     def start(self) -> None:
         """Listen; after a `stop()`, on the same port as before."""
-        serving = serve(self._respond, port=self.port, ended=self._ended)
-        self._server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(_CLOSING)
+        self._server = self._aside.wait(serve(self._respond, port=self.port, ended=self._ended))
         self.port = self._server.port
 
     def stop(self) -> None:
         """Cut every connection and refuse new ones, as a site that is down does."""
         if self._server is not None:
-            asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(_CLOSING)
+            self._aside.wait(self._server.close())
             self._server = None
 
     # -- what stands where --------------------------------------------------------------------------------

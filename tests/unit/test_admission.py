@@ -10,11 +10,11 @@ from common import messages as m
 from common.config import CrawlConfig
 from common.messages import Flag, Form
 from common.outcome import Outcome
+from common.scope import HeldSites, Scope
 from common.url import host_key, slot
 from coordinator import policy
-from coordinator.frontier import key_of
 from coordinator.steps import Asked, NewRound, Received, Seeds
-from coordinator.store.rows import DoneRow, request_row, unpack_request_row
+from coordinator.store.rows import DoneRow, key_of, request_row, unpack_request_row
 from tests.unit.test_shard import SITE, Bench, lent, links, request, sent
 
 FREE = CrawlConfig(obey_robots=False)
@@ -326,3 +326,15 @@ def test_a_trusted_flag_comes_from_the_request_alone() -> None:
     [lease] = sent(m.Lease, bench.wait(2))
     bench.page(lease, links=(links("https://far.test/", hops=1, flags=int(Flag.SEED)),))
     assert bench.shard.scope.version == 1
+
+
+def test_links_without_a_page_widen_nothing() -> None:
+    """Whoever may speak may tell of links; the target of a seed's redirect rides in the page of a lease that was held."""
+    for config in (FREE, replace(FREE, max_depth=None, no_follow=True)):
+        bench = Bench(config, scope=Scope("host", HeldSites({"a.test"})))
+        bench.join()
+        hop = links("https://far.test/", depth=0, hops=1, flags=int(Flag.SEED))
+        bench.give(Received(bench.links(hop)))
+        assert bench.shard.scope.version == 1
+        assert bench.shard.ledger.counts.refused == {"scope": 1}
+        assert bench.shard.ledger.counts.admitted == 0

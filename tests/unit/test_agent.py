@@ -11,6 +11,7 @@ import pytest
 
 from common import messages as m
 from common.config import CrawlConfig
+from common.configwire import config_to_wire
 from common.messages import LeaseId, LinkGroup, Phase, Request, SessionId, lease_id
 from common.outcome import Outcome
 from common.scope import HeldSites, Scope
@@ -148,7 +149,7 @@ class Desk:
             heartbeat=BEAT,
             slots=halves(self.shards),
             seed=SEED,
-            config=pack(self.config.to_wire()),
+            config=pack(config_to_wire(self.config)),
             scope=pack(scope.to_wire()),
             scope_version=scope.version,
         )
@@ -1058,7 +1059,7 @@ def test_a_lease_whose_requests_are_all_under_way_ends_as_ever_when_it_is_recall
 
 
 def terms(scope: Scope, config: CrawlConfig = CONFIG) -> m.Terms:
-    return m.Terms(ME, pack(scope.to_wire()), scope.version, pack(config.to_wire()))
+    return m.Terms(ME, pack(scope.to_wire()), scope.version, pack(config_to_wire(config)))
 
 
 def test_another_configuration_holds_for_what_begins_from_now_on(desk: Desk) -> None:
@@ -1098,9 +1099,10 @@ def test_what_it_replaces_was_parsing_is_named_to_every_shard_until_it_is_welcom
 
 
 def test_a_heartbeat_tells_how_the_process_does(desk: Desk) -> None:
-    desk.agent.handle(Load(5, 7, 150, 1 << 28), desk.now)
+    desk.agent.handle(Load(5, 7, 150, 1 << 28, 61), desk.now)
     beat = desk.beat()
     assert (beat.held_bytes, beat.lag_ms, beat.cpu_percent, beat.rss) == (5, 7, 150, 1 << 28)
+    assert beat.extract_percent == 61
     assert not beat.offline
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from common.config import CrawlConfig, HostRule
+from common.config import CrawlConfig
 from common.errors import UsageError
+from common.hostrules import HostRule
 from coordinator.changing import (
-    differences,
     fitting,
     pattern_of,
     settings_of,
@@ -15,6 +15,7 @@ from coordinator.changing import (
     with_options,
     with_rule,
 )
+from coordinator.differences import differences
 
 PLAIN = CrawlConfig()
 

@@ -11,12 +11,13 @@ import pytest
 
 from common.config import OPTIONS
 from common.processors import processors
+from common.openfiles import raise_open_files
 from coordinator import cli as coord
 from coordinator.directory import CrawlDirectory
 from coordinator.status import Phase, Status
 from worker import cli as worker
 from worker.addresses import parse_allowed, refusal
-from worker.limits import fitting_concurrency, raise_open_files
+from worker.limits import ENOUGH_FILES, fitting_concurrency
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +210,7 @@ def test_few_open_files_lower_the_concurrency_and_that_is_said() -> None:
     assert said[1] is not None
     assert "ulimit -n 1128" in said[1]
     assert fitting_concurrency(10, 20)[0] == 1
-    assert raise_open_files() == raise_open_files()
+    assert raise_open_files(ENOUGH_FILES) == raise_open_files(ENOUGH_FILES)
 
 
 def allowed(coord: str, ours: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,21 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from common.config import (
-    MASK,
-    OPTIONS,
-    TUNING,
-    CrawlConfig,
-    HostPolicy,
-    HostRule,
-    changes,
-    changes_refused,
-    masked,
-)
-from common.configfile import commented_file, load
+from common.config import OPTIONS, CrawlConfig
+from common.configfile import load
+from common.configtext import commented_file, config_to_toml
+from common.configwire import config_from_wire, config_to_wire
 from common.errors import ProtocolError, UsageError
+from common.hostrules import HostPolicy, HostRule
+from common.masking import MASK, masked
 from common.options import seconds, size
-from common.tuning import Tuning
+from common.tuning import TUNING, Tuning
+from coordinator.differences import changes_refused, differences
 
 
 def written(folder: Path, text: str, name: str = "crawl.toml") -> Path:
@@ -190,7 +185,7 @@ def test_what_crawl_toml_keeps_is_read_back_the_same(tmp_path: Path) -> None:
             tmp_path, '[[host]]\nmatch = "A.test"\ndelay = 0\n[tuning]\nlease_ttl = 10\n', "mine.toml"
         ),
     )
-    kept = written(tmp_path, config.to_toml())
+    kept = written(tmp_path, config_to_toml(config))
     assert load(stored=kept) == config
     assert config.hosts == (("a.test", "127.0.0.1"), ("b.test", "127.0.0.1"), ("a.test", "::1"))
     assert config.hosts_table["a.test"] == ("127.0.0.1", "::1")
@@ -199,7 +194,7 @@ def test_what_crawl_toml_keeps_is_read_back_the_same(tmp_path: Path) -> None:
 
 
 def test_what_only_concerns_the_terminal_is_not_kept() -> None:
-    kept = tomllib.loads(load({"quiet": True, "verbose": 2, "log_format": "json"}).to_toml())
+    kept = tomllib.loads(config_to_toml(load({"quiet": True, "verbose": 2, "log_format": "json"})))
     assert not kept.keys() & {"quiet", "verbose", "log_format", "progress"}
 
 
@@ -210,7 +205,7 @@ def test_secrets_are_masked_and_asked_for_again(tmp_path: Path) -> None:
             "proxy": "http://me:word@proxy.test:3128",
         }  # not real
     )
-    text = config.to_toml()
+    text = config_to_toml(config)
     assert "s3cr3t" not in text
     assert "word" not in text
     assert f"http://me:{MASK}@proxy.test:3128" in text
@@ -227,12 +222,12 @@ def test_secrets_are_masked_and_asked_for_again(tmp_path: Path) -> None:
 
 def test_a_worker_gets_what_it_needs_and_nothing_else() -> None:
     config = load({"header": ("Cookie: a=b",), "max_depth": "3", "deny": ("x",), "delay": "9"})
-    wire = config.to_wire()
+    wire = config_to_wire(config)
     assert "max_pages" not in wire  # the coordinator's own business
-    received = CrawlConfig.from_wire(wire)
+    received = config_from_wire(wire)
     assert received.headers == (("Cookie", "a=b"),)
     assert (received.max_depth, received.deny, received.tuning) == (3, ("x",), Tuning())
-    assert received.to_wire() == wire
+    assert config_to_wire(received) == wire
 
 
 @pytest.mark.parametrize(
@@ -253,13 +248,13 @@ def test_a_worker_gets_what_it_needs_and_nothing_else() -> None:
 )
 def test_a_wrong_configuration_from_the_wire_is_a_protocol_error(damage: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
-        CrawlConfig.from_wire(CrawlConfig().to_wire() | damage)
+        config_from_wire(config_to_wire(CrawlConfig()) | damage)
 
 
 def test_rates_and_scope_may_differ_when_a_folder_is_continued_but_requests_may_not() -> None:
     old = CrawlConfig()
     assert changes_refused(old, replace(old, delay=9.0, scope="any", timeout=1.0, store=("warc",))) == []
-    assert changes(old, replace(old, delay=9.0)) == ["delay: 1 → 9"]
+    assert differences(old, replace(old, delay=9.0)) == ["delay: 1 → 9"]
     (said,) = changes_refused(old, replace(old, head=True))
     assert "head was false" in said
 

@@ -8,6 +8,8 @@ import pytest
 
 from common.config import CrawlConfig
 from common.configfile import kept, load
+from common.configtext import config_to_toml
+from common.configwire import config_from_wire, config_to_wire
 from common.errors import ProtocolError, UsageError
 from common.extractors import parse_spec
 from common.wire import pack, unpack
@@ -33,7 +35,7 @@ def test_a_file_is_read_once_and_its_digest_kept(tmp_path: Path) -> None:
     config = load({"extract": f"{path}:parse"})
     assert config.code is not None
     assert config.code.source == path.read_bytes()
-    assert f"# {path}: sha256 {config.code.digest}" in config.to_toml().splitlines()
+    assert f"# {path}: sha256 {config.code.digest}" in config_to_toml(config).splitlines()
 
 
 def test_a_relative_path_is_made_absolute_so_that_a_folder_can_be_continued_from_elsewhere(
@@ -42,7 +44,7 @@ def test_a_relative_path_is_made_absolute_so_that_a_folder_can_be_continued_from
     shop(tmp_path)
     monkeypatch.chdir(tmp_path)
     stored = tmp_path / "crawl.toml"
-    stored.write_text(load({"extract": "shop.py:parse"}).to_toml())
+    stored.write_text(config_to_toml(load({"extract": "shop.py:parse"})))
     monkeypatch.chdir("/")
     again = load(stored=stored)
     assert again.extract == f"{tmp_path}/shop.py:parse"
@@ -55,7 +57,7 @@ def test_tables_and_a_function_are_kept_together_and_come_back(tmp_path: Path) -
     given.write_text(f'[extract]\nfunction = "{path}:parse"\n{RULES}')
     config = load(file=given)
     stored = tmp_path / "crawl.toml"
-    stored.write_text(config.to_toml())
+    stored.write_text(config_to_toml(config))
     assert load(stored=stored) == config
     assert kept(stored).extractors == config.extractors
     (rule,) = config.extractors
@@ -71,7 +73,7 @@ def test_workers_get_the_file_and_the_tables(tmp_path: Path) -> None:
     given = tmp_path / "given.toml"
     given.write_text(f'[extract]\nfunction = "{shop(tmp_path)}:parse"\n{RULES}')
     config = load(file=given)
-    received = CrawlConfig.from_wire(unpack(pack(config.to_wire())))
+    received = config_from_wire(unpack(pack(config_to_wire(config))))
     assert (received.code, received.extractors, received.extract) == (
         config.code,
         config.extractors,
@@ -92,7 +94,7 @@ def test_workers_get_the_file_and_the_tables(tmp_path: Path) -> None:
 )
 def test_a_wrong_extractor_from_the_wire_is_a_protocol_error(damage: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
-        CrawlConfig.from_wire(CrawlConfig().to_wire() | damage)
+        config_from_wire(config_to_wire(CrawlConfig()) | damage)
 
 
 @pytest.mark.parametrize(

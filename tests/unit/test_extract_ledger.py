@@ -5,10 +5,10 @@ from __future__ import annotations
 from common import messages as m
 from common.messages import Facts, LeaseId, Request, SessionId
 from common.outcome import Outcome
-from coordinator.ledger import Ledger
+from coordinator.ledger import POISON_KEPT, Counts, Ledger
 from coordinator.outputs import ITEM_KINDS, Outputs
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import DoneRow, pack, request_row, superseded_row, unpack_request_row
+from coordinator.store.rows import DoneRow, pack, request_row, superseded_row, unpack, unpack_request_row
 from tests.support.disk import CrashableStore
 
 REQUEST = Request("https://a.test/", 0, 0, 0, 0, "seed", None, None)
@@ -64,7 +64,8 @@ def test_items_of_a_kind_stand_together_and_the_row_knows_where() -> None:
 def test_a_page_without_items_has_a_row_as_before() -> None:
     books = Books()
     assert books.end().items == ()
-    books.rows.put(request_row(*KEY), pack(books.row()[:-1]))  # as a version before items wrote it
+    before_items = books.row()[: DoneRow._fields.index("items")]  # as a version before items wrote it
+    books.rows.put(request_row(*KEY), pack(before_items))
     assert books.row().items == ()
 
 
@@ -95,3 +96,36 @@ def test_items_of_a_request_that_is_opened_again_count_no_more() -> None:
     books.ledger.reopen(row)
     assert books.rows.get(superseded_row("items/film-00-00000.jsonl", 0, 3)) == b""
     assert row.line is not None and books.rows.get(superseded_row(*row.line)) == b""
+
+
+def test_items_are_counted_by_kind_and_those_that_count_no_more_are_not() -> None:
+    books = Books()
+    row = books.end(("film", b"1"), ("film", b"2"), ("a-b", b"3"), ("a-b-00-1", b"4"), (".text", b"t"))
+    assert row.item_lines == (2, 1, 1, 1)
+    assert books.ledger.counts.items == {"film": 2, "a-b": 1, "a-b-00-1": 1}
+    books.end(("film", b"5"))
+    kept = Counts.from_row(unpack(pack(books.ledger.counts.to_row())))
+    assert kept == books.ledger.counts
+    kept.take_back(row)
+    assert +kept.items == {"film": 1}
+
+
+def test_what_a_version_before_wrote_of_counts_is_read() -> None:
+    counts = Counts(admitted=3, files=2)
+    for missing in (1, 2):
+        assert Counts.from_row(counts.to_row()[:-missing]) == counts
+
+
+def test_the_first_poison_is_remembered_until_it_is_tried_anew() -> None:
+    books = Books()
+    for number in range(POISON_KEPT + 3):
+        url = f"https://a.test/{number}"
+        key = (1, number.to_bytes(16, "big"))
+        books.ledger.end(key, REQUEST._replace(url=url), Outcome.POISON, tries=(), attempts=3, wall=1.0)
+    counts = books.ledger.counts
+    assert counts.poison == [f"https://a.test/{number}" for number in range(POISON_KEPT)]
+    row = unpack_request_row(books.rows.get(request_row(1, (0).to_bytes(16, "big"))) or b"")
+    assert isinstance(row, DoneRow)
+    books.ledger.reopen(row)
+    assert counts.poison[0] == "https://a.test/1"
+    assert Counts.from_row(counts.to_row()) == counts

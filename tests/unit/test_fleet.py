@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.fleet import ANSWERS_KEPT, ROBOTS_KEPT, Fleet, WorkerSession
+from coordinator.fleet import ANSWERS_KEPT, MOST_SESSIONS, ROBOTS_KEPT, Fleet, WorkerSession
 
 
 def session(name: bytes, *, lanes: int = 0, requests: int = 0) -> WorkerSession:
@@ -53,6 +53,43 @@ def test_a_session_that_is_gone_is_chosen_no_more() -> None:
     crew.remove(b"1")
     crew.remove(b"1")
     assert (crew.choose(b"1"), len(crew), crew.get(b"1")) == (None, 0, None)
+
+
+def test_who_has_long_been_silent_is_chosen_again_only_when_it_speaks() -> None:
+    one, two = session(b"1", lanes=9, requests=9), session(b"2", lanes=1, requests=1)
+    crew = fleet(one, two)
+    two.heard(10.0)
+    crew.hush(15.0, 15.0)
+    assert crew.choose(b"1") is one
+    crew.hush(15.5, 15.0)
+    assert (crew.choose(b"1"), crew.with_credit()) == (two, 1)
+    crew.hush(26.0, 15.0)
+    assert (crew.choose(b"1"), crew.with_credit()) == (None, 0)
+    one.heard(26.0)
+    assert crew.choose(None) is one
+
+
+def test_the_silent_are_looked_for_no_more_often_than_one_may_have_become_so() -> None:
+    """And found all the same, however late the look is."""
+    crew = fleet(*(session(str(number).encode(), lanes=1, requests=1) for number in range(50)))
+    looked = 0
+    for tick in range(3000):
+        now = tick / 10
+        for number, each in enumerate(crew):
+            if number % 10 == tick % 10 and number < 25:
+                each.heard(now)
+        before = crew._look_at
+        crew.hush(now, 15.0)
+        looked += crew._look_at != before
+        assert all(each.silent == (now - each.heard_at > 15.0) for each in crew), now
+    assert looked < 50, "about every 15 s of 300"
+
+
+def test_so_many_may_join_and_no_more() -> None:
+    crew = fleet(*(session(number.to_bytes(16)) for number in range(MOST_SESSIONS - 1)))
+    assert not crew.is_full
+    crew.add(session(b"last"))
+    assert crew.is_full
 
 
 def test_answers_are_remembered_up_to_a_bound() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from common.config import HostPolicy
+from common.hostrules import HostPolicy
 from common.messages import Form, Request
-from coordinator.frontier import CHARGED, Frontier
+from coordinator.frontier import Frontier
 from coordinator.hostqueue import Where
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import meta_row, pack, unpack
+from coordinator.store.rows import CHARGED, HostRow, host_row, unpack
 from tests.support.disk import CrashableStore
 
 DELAY = 1.0
@@ -27,26 +27,18 @@ class Bench:
 
     def start(self) -> None:
         self.rows = Overlay(self.store)
-        packed = self.rows.get(meta_row("frontier"))
-        seq, turns, held = (0, (0, 0), (0, 0)) if packed is None else unpack(packed)
         self.epoch += 1
         self.frontier = Frontier(
             self.rows,
             seed=1,
             host_policy=lambda host: HostPolicy(DELAY, self.per_host),
             epoch=self.epoch,
-            seq=seq,
-            turns=turns,
-            held_turns=(*held, held[1]),
             bench=self.bench,
             heads=self.heads,
         )
 
     def commit(self) -> None:
         self.frontier.flush(self.now, self.wall)
-        self.rows.put(
-            meta_row("frontier"), pack((self.frontier.seq, self.frontier.turns, self.frontier.held_turns[:2]))
-        )
         self.store.write(self.rows.seal())
         self.rows.committed()
 
@@ -143,7 +135,7 @@ def test_hosts_beyond_the_bench_are_parked_with_nothing_of_their_queue_in_memory
     hosts = there.frontier.hosts.values()
     assert sum(host.where is Where.WAITING for host in hosts) == 3
     assert sum(len(host.head) for host in hosts) <= 30
-    assert there.frontier.turns == (0, 17)
+    assert len(there.frontier.parked) == 17
 
 
 def test_a_parked_host_that_is_remembered_keeps_no_head_either() -> None:
@@ -198,6 +190,21 @@ def test_when_the_budget_is_used_up_only_what_was_lent_before_is_lent() -> None:
 
 
 # --------------------------------------------------------------------------------------------------- restarts
+
+
+def test_a_host_whose_held_requests_were_withdrawn_does_not_say_for_ever_that_it_stands_in_line() -> None:
+    there = Bench()
+    there.frontier.host_limit = 0
+    there.admit("a.test", 1)
+    host = there.frontier.host("a.test", there.now, there.wall)
+    assert there.frontier.withdraw(host, Request("https://a.test/1", 0, 0, 0, 0, "", None, None), there.now)
+    there.commit()
+    there.restart(now=0.0)
+    list(there.frontier.recover(there.now, there.wall))
+    assert there.frontier.ready(there.now, there.wall) is None  # its turn came, and there was nothing
+    there.commit()
+    row = HostRow(*unpack(there.store.get(host_row(host.slot, "a.test"))))
+    assert (row.queued, row.turn) == (0, None)
 
 
 def visited(there: Bench, rest: float) -> None:

@@ -6,13 +6,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from common import messages as m
-from common.config import CrawlConfig, HostRule
+from common.config import CrawlConfig
+from common.configwire import config_from_wire
+from common.hostrules import HostRule
 from common.messages import Flag
 from common.outcome import Outcome
+from common.tuning import Tuning
 from common.wire import unpack
 from coordinator import policy
-from coordinator.leases import OpenLease
-from coordinator.steps import Received, Reconfigured, Retry, Seeds
+from coordinator.leases import SLACK, OpenLease
+from coordinator.steps import Asked, Received, Reconfigured, Retry, Seeds
 from coordinator.store.rows import request_row
 from tests.unit.test_shard import ONE, SITE, TWO, Bench, lent, links, request, sent
 
@@ -24,6 +27,37 @@ SLOW = m.Facts(Outcome.TIMEOUT.code)
 
 def want(bench: Bench, host: str, session: m.SessionId = ONE) -> list[m.Lease]:
     return sent(m.Lease, bench.give(Received(m.Want(bench.number(session), session, host))))
+
+
+# ------------------------------------------------------------------------------------------------- who is silent
+
+
+def test_a_worker_that_stands_still_is_lent_nothing_after_three_heartbeats() -> None:
+    """What it costs: until then it may be lent, and what it holds runs out a lease's time later, to another one."""
+    bench = Bench(replace(FREE, tuning=Tuning(lease_ttl=30.0, heartbeat=5.0)))
+    bench.join(ONE, lanes=100)
+    bench.join(TWO, lanes=50)
+    urls = [f"https://h{number}.test/" for number in range(60)]
+    frozen_at, given, last = bench.now, {ONE: 0.0, TWO: 0.0}, 0.0
+    for url in urls:
+        for lease in sent(m.Lease, [*bench.wait(1.0, silent=(ONE,)), *bench.give(Seeds(1, (request(url),)))]):
+            given[lease.session] = bench.now
+        if any(lease.session == ONE for lease in bench.shard.leases):
+            last = bench.now
+    assert given[ONE] - frozen_at <= 3 * 5.0
+    assert given[TWO] > frozen_at + 45.0
+    assert 30.0 < last - frozen_at <= 3 * 5.0 + 30.0 * SLACK
+    assert not bench.shard.fleet.get(ONE).lanes  # type: ignore[union-attr]  # it is known still
+
+
+def test_one_that_speaks_again_is_lent_again() -> None:
+    bench = Bench(FREE)
+    bench.join()
+    bench.wait(20.0, silent=(ONE,))
+    assert bench.seed(f"{SITE}/") == []
+    assert bench.shard.next_wakeup() is None, "nothing is tried again and again meanwhile"
+    [lease] = sent(m.Lease, bench.beat())
+    assert lease.host == "a.test"
 
 
 # ------------------------------------------------------------------------------------------------------- permits
@@ -130,6 +164,81 @@ def test_an_address_is_remembered_over_a_restart() -> None:
         answered(bench, lease, "203.0.113.5")
     bench.restart()
     assert len(bench.join()) + len(sent(m.Lease, bench.wait(2))) == 1
+
+
+BUSY_IP = "203.0.113.5"
+
+
+def crowded(bench: Bench, hosts: int) -> list[m.Lease]:
+    """So many hosts of one address, each with a page fetched and another one queued: as many as may be are lent."""
+    for number in range(hosts):
+        [lease] = bench.seed(f"https://h{number}.test/0")
+        bench.page(lease, 0, OK._replace(ip=BUSY_IP))
+    early = [bench.seed(f"https://h{number}.test/1") for number in range(hosts)]
+    assert not any(early)
+    return sent(m.Lease, bench.wait(1.1))
+
+
+def test_hosts_of_a_busy_address_stand_in_nobody_elses_way() -> None:
+    """More of them than have a place in memory: the others are lent all the same, and at once."""
+    bench = Bench(replace(FREE, per_ip=2))
+    bench.shard.frontier.bench.room = 10
+    bench.join(lanes=1000, requests=5000)
+    assert len(crowded(bench, 40)) == 2
+    others = [f"https://other{number}.test/" for number in range(30)]
+    leases = [lease for url in others for lease in bench.seed(url)]
+    leases += sent(m.Lease, bench.wait(1.1))
+    assert {f"https://{lease.host}/" for lease in leases} >= set(others)
+    assert bench.shard.lending.busy_addresses() == [(BUSY_IP, 2, 38)]
+    bench.shard.frontier.check()
+
+
+def test_hosts_of_a_busy_address_have_their_turn_in_order_over_a_restart() -> None:
+    bench = Bench(replace(FREE, per_ip=2))
+    bench.join()
+    lent, turns = crowded(bench, 12), list[str]()
+    while lent:
+        turns += [lease.host for lease in lent]
+        lent = [following for lease in lent for following in answered(bench, lease, BUSY_IP)]
+        lent = lent or sent(m.Lease, bench.wait(1.1))  # after a restart each owes its delay anew
+        if len(turns) == 6:
+            bench.restart()
+            held = tuple(lease.id for lease in lent)
+            assert not sent(m.Lease, bench.hello(leases=held) + bench.beat(leases=held) + bench.wait(2))
+    assert turns == [f"h{number}.test" for number in range(12)]
+    assert not len(bench.shard.frontier.addresses)
+
+
+def test_a_host_that_is_blocked_in_the_line_of_its_address_ends_at_once() -> None:
+    bench = Bench(replace(FREE, per_ip=1))
+    bench.join()
+    [held] = crowded(bench, 5)
+    bench.give(Reconfigured(replace(bench.config, per_ip=1, host=(HostRule("h3.test", blocked=True),))))
+    assert bench.outcomes()["https://h3.test/1"] == "OPERATOR"
+    turns = [held.host]
+    while following := answered(bench, held, BUSY_IP):
+        [held] = following
+        turns.append(held.host)
+    assert turns == ["h0.test", "h1.test", "h2.test", "h4.test"], "and what it left in the line stops nobody"
+
+
+def test_who_is_called_up_and_has_nothing_to_lend_stops_nobody() -> None:
+    """A budget holds one host back meanwhile: the others of its address go on without it."""
+    bench = Bench(replace(FREE, per_ip=1))
+    bench.join()
+    [held] = crowded(bench, 4)
+    bench.give(Asked(m.Cap(1, 5)))
+    answered(bench, held, BUSY_IP)
+    while bench.shard.next_wakeup() is not None:
+        bench.wait(policy.ADDRESS_WAIT)
+    assert len(bench.shard.frontier.held_line) == 3, "a budget holds them, not their address"
+    assert bench.shard.frontier.lendable == 0
+    [again] = sent(m.Lease, bench.give(Asked(m.Cap(2, 100))) + bench.wait(1))
+    turns = [again.host]
+    while following := answered(bench, again, BUSY_IP):
+        [again] = following
+        turns.append(again.host)
+    assert sorted(turns) == ["h1.test", "h2.test", "h3.test"]
 
 
 # ------------------------------------------------------------------------------------------------- delays that grow
@@ -265,7 +374,7 @@ def test_leases_on_other_terms_are_recalled_and_no_others() -> None:
     [alive] = sent(m.Alive, out)
     assert alive.recalled == (lease.id,) and alive.number == 0
     [terms] = sent(m.Terms, out)
-    assert CrawlConfig.from_wire(unpack(terms.config)).for_host("a.test").delay == 9.0
+    assert config_from_wire(unpack(terms.config)).for_host("a.test").delay == 9.0
     assert terms.scope_version == bench.shard.scope.version
     assert sent(m.Alive, bench.beat(leases=(lease.id,)))[0].recalled == (lease.id,), "said again"
     bench.release(lease, age=0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,6 @@ import pytest
 from common.log import DEBUG, ERROR, INFO, WARNING, LogSettings, get_logger, level_for, set_up_log
 
 log = get_logger("tests.log", shard=1)
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    before = list(root.handlers)
-    yield
-    set_up_log(LogSettings())
-    root.handlers[:] = before
-    logging.captureWarnings(False)
 
 
 def test_a_line_has_its_time_level_event_and_fields(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from common import messages as m
 from common.errors import ProtocolError
 from common.messages import LeaseId, Message, SessionId
-from common.wire import MAX_BODY_BYTES, decode, encode
+from common.wire import MAX_BODY_BYTES, decode, encode, strictly, taker
 
 SESSION = SessionId(bytes(range(16)))
 LEASE = m.lease_id(2, 81, shard=1)
@@ -62,7 +62,7 @@ SAMPLES: tuple[Message, ...] = (
         (LEASE,),
         ((SessionId(bytes(16)), LEASE, 3),),
     ),
-    m.Heartbeat(2, SESSION, 2, (LEASE,), 500, 2064, 3, 1 << 20, 12, 4, True, 87, 1 << 28),
+    m.Heartbeat(2, SESSION, 2, (LEASE,), 500, 2064, 3, 1 << 20, 12, 4, True, 87, 1 << 28, 61),
     m.Release(3, SESSION, LEASE, 0.25),
     m.Want(5, SESSION, "b.test"),
     m.Goodbye(4, SESSION, ((LEASE, None), (LeaseId(5), 1.5))),
@@ -81,6 +81,7 @@ SAMPLES: tuple[Message, ...] = (
         pieces=0,
         items=(("product", b'{"a":1}'),),
         cookies=b"\x80",
+        file=m.File("p.jpg", 3, 1),
     ),
     m.Piece(2, SESSION, LEASE, 0, 3),
     m.Links(3, SESSION, (GROUP,)),
@@ -130,6 +131,7 @@ SAMPLES: tuple[Message, ...] = (
         robots=(m.RobotsRules("https://a.test", 4, "rules", None),),
         cookies=b"a=1",
         requests=(PLAIN, RICH),
+        resumes=(m.Resume(1, 4, '"5"'),),
     ),
     m.Terms(SESSION, b"\x80", 4, b"\x80"),
     m.HelloAgain(SESSION),
@@ -140,30 +142,31 @@ SAMPLES: tuple[Message, ...] = (
     m.Closed(8, 1, True),
     m.Cap(3, None),
     m.CapSet(3, 1, 100, 50),
+    m.FilePiece(2, SESSION, LEASE, 0, 3, 3, 1, '"5"'),
 )
 
 GOLDEN = {
     "Hello": (
-        "9b010102c410000102030405060708090a0b0c0d0e0f91c41000000000000000000000000000000000a3626f78cd1267"
+        "9b010103c410000102030405060708090a0b0c0d0e0f91c41000000000000000000000000000000000a3626f78cd1267"
         "00c391cf01000002000000519193c41000000000000000000000000000000000cf010000020000005103"
     ),
     "Heartbeat": (
-        "9e0202c410000102030405060708090a0b0c0d0e0f0291cf0100000200000051cd01f4cd081003ce001000000c04c357"
-        "ce10000000"
+        "9f0202c410000102030405060708090a0b0c0d0e0f0291cf0100000200000051cd01f4cd081003ce001000000c04c357"
+        "ce100000003d"
     ),
     "Release": ("950303c410000102030405060708090a0b0c0d0e0fcf0100000200000051cb3fd0000000000000"),
     "Want": ("940505c410000102030405060708090a0b0c0d0e0fa6622e74657374"),
     "Goodbye": ("940404c410000102030405060708090a0b0c0d0e0f9292cf0100000200000051c09205cb3ff8000000000000"),
     "Page": (
-        "9f1001c410000102030405060708090a0b0c0d0e0fcf010000020000005100cb0000000000000000c0dc001300ccc8c0"
-        "c0c0a9746578742f68746d6ca57574662d38cd1400cd0400d925736861313a33493432483353364e4e4651324d535658"
-        "37585a4b594159534358355142594aaac3966c2026206d6f7265c2a3223522bd5468752c203031204a616e2031393730"
-        "2030303a30303a303020474d54cb41daac4ee008000025a93139322e302e322e37c0cffedcba98765432109298af6874"
-        "7470733a2f2f612e746573742fa6612e7465737401000092b068747470733a2f2f612e746573742f62b068747470733a"
-        "2f2f612e746573742f63c0c098af68747470733a2f2f612e746573742fa6612e7465737401000091b568747470733a2f"
-        "2f612e746573742f7365617263689197a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a16101"
-        "91c09192a573636f706504c413485454502f312e3120323030204f4b0d0a0d0accc8009192a770726f64756374c4077b"
-        "2261223a317dc40180"
+        "dc00101001c410000102030405060708090a0b0c0d0e0fcf010000020000005100cb0000000000000000c0dc001300cc"
+        "c8c0c0c0a9746578742f68746d6ca57574662d38cd1400cd0400d925736861313a33493432483353364e4e4651324d53"
+        "565837585a4b594159534358355142594aaac3966c2026206d6f7265c2a3223522bd5468752c203031204a616e203139"
+        "37302030303a30303a303020474d54cb41daac4ee008000025a93139322e302e322e37c0cffedcba98765432109298af"
+        "68747470733a2f2f612e746573742fa6612e7465737401000092b068747470733a2f2f612e746573742f62b068747470"
+        "733a2f2f612e746573742f63c0c098af68747470733a2f2f612e746573742fa6612e7465737401000091b56874747073"
+        "3a2f2f612e746573742f7365617263689197a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a1"
+        "610191c09192a573636f706504c413485454502f312e3120323030204f4b0d0a0d0accc8009192a770726f64756374c4"
+        "077b2261223a317dc4018093a5702e6a70670301"
     ),
     "Piece": ("961102c410000102030405060708090a0b0c0d0e0fcf01000002000000510003"),
     "Links": (
@@ -171,13 +174,12 @@ GOLDEN = {
         "0092b068747470733a2f2f612e746573742f62b068747470733a2f2f612e746573742f63c0c0"
     ),
     "Robots": (
-        "9f1304c410000102030405060708090a0b0c0d0e0fcf0100000200000051ae68747470733a2f2f612e74657374a57275"
-        "6c6573ccc8c0cb4000000000000000c40e557365722d6167656e743a202a0acb3fe0000000000000ccb4a93139322e30"
-        "2e322e3791ba68747470733a2f2f612e746573742f736974656d61702e786d6cab"
-        "746c735f65787069726564"
+        "dc00101304c410000102030405060708090a0b0c0d0e0fcf0100000200000051ae68747470733a2f2f612e74657374a5"
+        "72756c6573ccc8c0cb4000000000000000c40e557365722d6167656e743a202a0acb3fe0000000000000ccb4a9313932"
+        "2e302e322e3791ba68747470733a2f2f612e746573742f736974656d61702e786d6cab746c735f65787069726564c0"
     ),
     "Welcome": (
-        "dc001020c410000102030405060708090a0b0c0d0e0f0102c4100000000000000000000000000000000009010202cb40"
+        "dc001020c410000102030405060708090a0b0c0d0e0f0103c4100000000000000000000000000000000009010202cb40"
         "3e000000000000cb4014000000000000c4020001cffedcba9876543210c40180c4018003"
     ),
     "Denied": (
@@ -186,11 +188,11 @@ GOLDEN = {
     ),
     "Alive": ("9922c410000102030405060708090a0b0c0d0e0f0202910691cf0100000200000051010391cf0100000200000051"),
     "Lease": (
-        "9b23c410000102030405060708090a0b0c0d0e0f02cf0100000200000051a6612e74657374cb3ff00000000000000103"
+        "9c23c410000102030405060708090a0b0c0d0e0f02cf0100000200000051a6612e74657374cb3ff00000000000000103"
         "9194ae68747470733a2f2f612e7465737404a572756c6573c0c403613d319299af68747470733a2f2f612e746573742f"
         "00000001a6612e74657374c0c0c099b568747470733a2f2f612e746573742f73656172636803010200a6612e74657374"
         "af68747470733a2f2f612e746573742f97a4504f53549192a6416363657074a32a2f2ac403713d310701fdc40481a161"
-        "01ce6ab13b80"
+        "01ce6ab13b8091930104a3223522"
     ),
     "Terms": ("9524c410000102030405060708090a0b0c0d0e0fc4018004c40180"),
     "HelloAgain": ("9225c410000102030405060708090a0b0c0d0e0f"),
@@ -201,6 +203,7 @@ GOLDEN = {
     "Closed": ("94430801c3"),
     "Cap": ("934403c0"),
     "CapSet": ("954503016432"),
+    "FilePiece": ("991402c410000102030405060708090a0b0c0d0e0fcf010000020000005100030301a3223522"),
 }
 
 ALL = frozenset(m.TAGS.values())
@@ -322,6 +325,8 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
             "cap",
             "ip",
             "reason",
+            "file",
+            "validator",
         )
     if value == 1.5:
         return name in ("age", "retry_after", "crawl_delay", "delay", "ttl", "heartbeat")
@@ -331,6 +336,7 @@ def accepts(kind: type[Message], position: int, value: object) -> bool:
             "round",
             "lease",
             "id",
+            "began",
             "seed",
             "cap",
             "admitted",
@@ -489,6 +495,34 @@ def test_one_changed_byte_gives_a_good_message_or_a_protocol_error(
     except ProtocolError:
         return
     assert decode([encode(again)], ALL)[0] == again
+
+
+@named
+def test_a_good_message_is_taken_at_once(message: Message) -> None:
+    values = msgpack.unpackb(encode(message), use_list=False)
+    assert taker(type(message))(values) == message
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_what_is_taken_at_once_is_what_the_checks_of_each_field_give(
+    message: Message, data: st.DataObject
+) -> None:
+    header = bytearray(encode(message))
+    for _ in range(data.draw(st.integers(1, 3))):
+        header[data.draw(st.integers(2, len(header) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        values = msgpack.unpackb(header, use_list=False, strict_map_key=False)
+    except ValueError:
+        return
+    kind = type(message)
+    at_once = taker(kind)(values)
+    try:
+        checked = strictly(kind, values)
+    except ProtocolError:
+        assert at_once is None
+        return
+    if at_once is not None:
+        assert repr(at_once) == repr(checked)
 
 
 # ----------------------------------------------------------------------------------------------------------- lease ids

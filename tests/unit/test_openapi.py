@@ -10,6 +10,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from common.config import CrawlConfig
+from coordinator.changing import in_force, with_rule
 from coordinator.control import ControlServer
 from coordinator.history import History, Totals
 from coordinator.openapi import description
@@ -62,7 +64,9 @@ def test_every_change_needs_the_token_and_a_body() -> None:
             changes = method == "post"
             assert (operation.get("security") == [{"token": []}]) == changes, path
             assert ("requestBody" in operation) == changes, path
-            assert operation["responses"].keys() >= {"200", "401", "403"}
+            anybody = operation.get("security") == [{}]
+            assert anybody == (not path.startswith(("/api/", "/metrics")))
+            assert operation["responses"].keys() >= {"200", "403"} | (set() if anybody else {"401"})
 
 
 def test_a_status_is_what_is_described() -> None:
@@ -84,6 +88,14 @@ def test_a_status_is_what_is_described() -> None:
     assert schema["required"] == ["phase", "directory"]
     with pytest.raises(Exception, match="is not of type"):
         valid(status.to_json() | {"pages": "many"}, described("/api/v1/status"))
+
+
+def test_options_are_what_is_described() -> None:
+    config = with_rule(CrawlConfig(header=("Cookie: a=b",)), "*.test", {"delay": "2"}, running=True)
+    told = in_force(config)
+    valid(told, described("/api/v1/options"))
+    assert told["options"]["header"] == ["Cookie: ***"]
+    assert (told["options"]["delay"], told["hosts"]) == (1.0, [{"match": "*.test", "delay": 2.0}])
 
 
 def test_a_history_is_what_is_described() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.config import CrawlConfig, HostRule
+from common.config import CrawlConfig
+from common.hostrules import HostRule
 from common.messages import HEAD, SITEMAP, Flag, Form, Request
 from common.url import CanonicalURL
 from worker import cookies

@@ -11,20 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.parse import (
-    MAX_PARSED,
-    MAX_TITLE,
-    clean_title,
-    css_urls,
-    link_header_targets,
-    parse_html,
-    parseable,
-    refresh_target,
-    robots_header,
-    srcset_urls,
-    tree_is_safe,
-)
+from worker.directives import robots_header
+from worker.hrefs import link_header_targets, refresh_target
+from worker.loads import css_urls, srcset_urls
+from worker.markup import parseable
+from worker.parse import MAX_PARSED, MAX_TITLE, clean_title, parse_html
 from worker.text import MAX_TEXT
+from worker.treesafe import tree_is_safe
 
 both_ways = pytest.mark.parametrize("by_tree", [True, False], ids=["tree", "scan"])
 
@@ -509,6 +502,11 @@ def test_a_hostile_feed_takes_time_linear_in_its_size(page: bytes) -> None:
 )
 def test_refresh(content: str, target: str | None) -> None:
     assert refresh_target(content) == target
+
+
+def test_a_header_of_brackets_alone_is_looked_at_once() -> None:
+    """Looked at from each of them to the end it would take minutes."""
+    assert link_header_targets(["<" * 65_536] * 100) == []
 
 
 def test_link_headers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console, RenderableType
@@ -25,7 +26,7 @@ from coordinator.status import (
     size_text,
     time_text,
 )
-from coordinator.waiting import Facts, estimate, limiting, pace
+from coordinator.waiting import Facts, estimate, pace, waiting
 
 LIMIT = "1 host × 1 s: at most 1 page/s; more processes will not help; yours? --per-host 4 --delay 0"
 
@@ -141,7 +142,11 @@ def test_a_reader_that_leaves_does_not_end_the_crawl() -> None:
     lines.close(FINISHED)
 
 
-def test_the_summary_says_what_came_where_it_is_and_what_to_type_next() -> None:
+def test_the_summary_says_what_came_where_it_is_and_what_to_type_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crawl1" / "warc" / "crawl1.warc.gz").mkdir(parents=True)
     text = progress.summary(FINISHED).plain
     for part in (
         "Finished: 6,204 URLs in 3 min 24 s, 380 a second, 1.4 GiB",
@@ -154,6 +159,46 @@ def test_the_summary_says_what_came_where_it_is_and_what_to_type_next() -> None:
         assert part in text
     assert max(map(len, text.splitlines())) <= 80
     assert "Exit code" not in text
+
+
+def test_the_summary_names_the_folders_that_hold_something(tmp_path: Path) -> None:
+    directory = tmp_path / "c"
+    for name in ("pages/a", "items/a", "text/a", "files/a", "links", "warc"):
+        (directory / name).mkdir(parents=True)
+    made = replace(
+        FINISHED,
+        directory=str(directory),
+        items={f"kind_{number}": 1000 + number for number in range(10)},
+        files=3,
+        file_bytes=5 << 20,
+    )
+    lines = progress.summary(made).plain.replace(str(directory), "c").splitlines()
+    start = lines.index("Where it is") + 1
+    assert lines[start : lines.index("Next")] == [
+        "  c/pages/   a line of JSON each: outcome, title",
+        "  c/items/   what extractors made: kind_0 1,000, kind_1 1,001, kind_2 1,002 and 7 kinds more",
+        "  c/text/    the text of each page",
+        "  c/files/   3 downloads, 5.0 MiB",
+    ]
+
+
+def test_the_summary_lists_what_a_person_must_look_at() -> None:
+    urls = tuple(f"https://a.test/{number}\x1b" for number in range(10))
+    poisoned = replace(FINISHED, outcomes={"OK": 5, "POISON": 12}, poison=urls, exit_code=1, reason="poison")
+    text = progress.summary(poisoned).plain
+    assert "Worker processes died over these (POISON): look at them" in text
+    assert text.count("https://a.test/") == 10 and "\x1b" not in text
+    assert "and 2 more: coord export crawl1 --outcome POISON --to -" in text
+
+
+def test_extractors_have_a_column_when_there_are_any() -> None:
+    workers = (WorkerStatus("node0", 1, extract_percent=93), WorkerStatus("node0", 2))
+    lines = drawn(progress.table(replace(STATUS, workers=workers, items={"film": 1234, "star": 5}), 80), 80)
+    (head,) = (line for line in lines if line.startswith("worker"))
+    assert "extract" in head and any("93%" in line for line in lines)
+    assert "items: film 1,234 · star 5" in lines
+    assert all(len(line) <= 80 for line in lines)
+    assert not any("extract" in line for line in drawn(progress.table(STATUS, 80), 80))
 
 
 def test_a_stop_says_that_nothing_is_lost_and_how_to_go_on() -> None:
@@ -204,7 +249,7 @@ def test_the_table_is_one_screen_and_tells_what_else_holds() -> None:
         waiting=(
             Waiting("politeness", LIMIT),
             Waiting("robots", "robots.txt of 1 host could not be read, a.test is asked for again in 55 s"),
-            Waiting("retries", "1 failed request waits to be tried again, the first in 6.1 s (b\x1b.test)"),
+            Waiting("retries", "1 URL waits for a retry, next in 6.1 s (b\x1b.test)"),
         ),
         refused={"scope": 5},
         guarded={"calendar": 2},
@@ -233,7 +278,7 @@ def test_the_table_is_one_screen_and_tells_what_else_holds() -> None:
     text = "\n".join(lines)
     for part in (
         "also: robots.txt of 1 host could not be read",
-        "also: 1 failed request waits",
+        "also: 1 URL waits for a retry",
         "set aside: calendar 2",
         "round 1: new 1 · unchanged 3",
         "also seen: links again 2 · retried 4",
@@ -298,8 +343,8 @@ FACTS = Facts(
     ],
 )  # fmt: skip
 def test_what_limits_the_crawl_is_said_with_what_would_change_it(facts: Facts, said: str) -> None:
-    assert said in limiting(facts)
-    assert (limiting(facts) == "") == (said == "")
+    texts = [cause.text for cause in waiting(facts)]
+    assert said in texts[0] if said else not texts
 
 
 def test_the_pace_is_said_before_anything_was_fetched() -> None:

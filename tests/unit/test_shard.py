@@ -15,7 +15,6 @@ from common.outcome import Outcome
 from common.scope import HeldSites, Scope
 from common.url import CanonicalURL, canonical, host_key, slot
 from coordinator import policy
-from coordinator.frontier import CHARGED
 from coordinator.outputs import Outputs
 from coordinator.shard import Shard
 from coordinator.steps import (
@@ -35,7 +34,7 @@ from coordinator.steps import (
     Tick,
 )
 from coordinator.store.kv import Overlay
-from coordinator.store.rows import DoneRow, output_row, request_row, unpack, unpack_request_row
+from coordinator.store.rows import CHARGED, DoneRow, output_row, request_row, unpack, unpack_request_row
 from tests.support.disk import CrashableFiles, CrashableStore
 
 ONE, TWO = SessionId(b"1" * 16), SessionId(b"2" * 16)
@@ -126,10 +125,13 @@ class Bench:
         """An event and the commit after it: all that leaves."""
         return self.handle(event) + self.commit()
 
-    def wait(self, seconds: float) -> list[Instruction]:
+    def wait(self, seconds: float, *, silent: tuple[SessionId, ...] = ()) -> list[Instruction]:
+        """Workers say something meanwhile that means nothing, but for those that are `silent`."""
         self.now += seconds
         self.wall += seconds
-        return self.give(Tick())
+        speaking = [session.id for session in self.shard.fleet if seconds and session.id not in silent]
+        said = [self.handle(Received(m.Want(0, SessionId(session), ""))) for session in speaking]
+        return [*(each for out in said for each in out), *self.give(Tick())]
 
     # what workers say
 

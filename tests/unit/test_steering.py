@@ -15,13 +15,12 @@ from common.scope import HeldSites, Scope
 from common.url import host_key, slot
 from coordinator.changing import with_blocked
 from coordinator.explain import plain_form
-from coordinator.frontier import key_of
 from coordinator.recrawl import as_new, belongs, is_last, is_over, read_from
 from coordinator.retrying import Wanted
-from coordinator.steps import Asked, NewRound, Reconfigured, Retry, Seeds
-from coordinator.store.rows import DoneRow, meta_row, pack, request_row, unpack_request_row
+from coordinator.steps import Asked, NewRound, Reconfigured, Retry, Seeds, Steered
+from coordinator.store.rows import DoneRow, key_of, meta_row, pack, request_row, unpack_request_row
 from coordinator.walk import END_KEY, FIRST_KEY, newly_blocked, queued_at, step
-from tests.unit.test_shard import OK, SITE, Bench, lent, links, request, sent
+from tests.unit.test_shard import OK, SITE, Bench, close, lent, links, poll, request, sent
 
 FREE = CrawlConfig(obey_robots=False, retries=0)
 
@@ -234,3 +233,97 @@ def test_a_blocked_host_that_a_budget_holds_back_ends_at_once() -> None:
     assert bench.outcomes() == {f"{SITE}/": "OK", "https://b.test/1": "OPERATOR"}
     assert is_over(bench.shard), "c.test is still held back"
     bench.adds_up()
+
+
+# ------------------------------------------------------------------------------- what is blocked ends, always
+
+
+def blocked(bench: Bench, *hosts: str) -> Reconfigured:
+    return Reconfigured(with_blocked(bench.shard.config, hosts, undo=False))
+
+
+def exhausted(hosts: int, pages: int, **config: int) -> Bench:
+    """A crawl whose budget is used up, with so many pages of each host queued beyond it."""
+    bench = Bench(replace(FREE, guards=False, **config))  # type: ignore[arg-type]
+    if not config:
+        bench.give(Asked(m.Cap(1, 1)))
+    bench.join()
+    lease = lent(bench, f"{SITE}/")
+    for host in range(hosts):
+        bench.give(Seeds(1, tuple(request(f"https://h{host}.test/{page}") for page in range(pages))))
+    bench.page(lease)
+    bench.wait(1)
+    return bench
+
+
+def run_until_quiet(bench: Bench) -> None:
+    while bench.shard.next_wakeup() == 0.0:
+        bench.wait(0.0)
+
+
+@pytest.mark.parametrize("pattern", ["h1.test", "h1.*"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_blocked_host_ends_its_queue_though_the_budget_is_used_up(pattern: str, kept: bool) -> None:
+    bench = exhausted(3, 1200)
+    run_until_quiet(bench)
+    assert poll(bench, 1).lendable == 0, "what the budget holds back keeps no crawl open"
+    if not kept:
+        bench.restart()
+        bench.join()
+        run_until_quiet(bench)
+    bench.give(blocked(bench, pattern))
+    report = poll(bench, 2)
+    assert report.lendable, "what is to end does"
+    assert not close(bench, report)
+    run_until_quiet(bench)
+    ended = [url for url, outcome in bench.outcomes().items() if outcome == "OPERATOR"]
+    assert sorted(ended) == sorted(f"https://h1.test/{page}" for page in range(1200))
+    assert close(bench, poll(bench, 3))
+    bench.adds_up()
+
+
+def test_a_blocked_host_ends_its_queue_though_nobody_works_and_the_crawl_is_paused() -> None:
+    bench = Bench(FREE)
+    bench.seed(f"{SITE}/1", "https://b.test/1")
+    bench.give(Steered(m.Phase.PAUSED))
+    bench.give(blocked(bench, "a.test"))
+    assert bench.outcomes() == {f"{SITE}/1": "OPERATOR"}
+
+
+def test_a_blocked_host_that_was_parked_ends_before_its_turn_comes() -> None:
+    bench = Bench(FREE)
+    bench.shard.frontier.bench.room = 2
+    bench.seed(*(f"https://h{number}.test/" for number in range(10)))
+    bench.give(blocked(bench, "h8.test"))
+    assert bench.outcomes() == {"https://h8.test/": "OPERATOR"}
+    bench.give(Reconfigured(with_blocked(bench.shard.config, ["h8.test"], undo=True)))
+    assert [lease.host for lease in bench.join()][:1] == ["h0.test"]
+    bench.seed("https://h8.test/again")
+    bench.adds_up()
+
+
+def test_what_is_found_of_a_blocked_host_ends_at_once() -> None:
+    bench = Bench(FREE)
+    bench.give(blocked(bench, "b.test"))
+    bench.page(lent(bench, f"{SITE}/"), links=(links("https://b.test/1"),))
+    assert bench.outcomes()["https://b.test/1"] == "OPERATOR"
+
+
+def test_many_blocked_hosts_are_ended_some_at_a_time() -> None:
+    """And do not fill memory meanwhile."""
+    bench = Bench(replace(FREE, guards=False))
+    bench.shard.frontier.bench.room = 10
+    for batch in range(4):
+        bench.give(
+            Seeds(1, tuple(request(f"https://h{batch}-{n}.test/{p}") for n in range(300) for p in range(3)))
+        )
+    bench.give(blocked(bench, "*.test"))
+    steps = most = 0
+    while bench.shard.next_wakeup() == 0.0:
+        before = bench.shard.ledger.counts.ended
+        bench.wait(0.0)
+        steps += 1
+        most = max(most, bench.shard.ledger.counts.ended - before)
+    assert bench.shard.ledger.counts.ended == 3600
+    assert most <= 600
+    assert steps >= 5

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.status import HostStatus, Phase
-from coordinator.waiting import Address, Facts, Group, limiting, waiting
+from coordinator.waiting import Address, Facts, Group, waiting
 from coordinator.watchdog import Still, Watchdog
 
 MOVING = Facts(
@@ -38,6 +38,8 @@ def codes(facts: Facts) -> list[str]:
         (MOVING, "politeness"),
         (replace(MOVING, coordinator_cpu=0.95), "coordinator_cpu"),
         (replace(MOVING, worker_cpu=0.95, coordinator_cpu=0.95), "worker_cpu"),
+        (replace(MOVING, worker_cpu=0.95, extract_share=0.95, in_flight=1990), "extractors"),
+        (replace(MOVING, extract_share=0.5), "politeness"),
         (replace(MOVING, lanes_lent=2000, hosts_ready=3), "credit"),
         (replace(MOVING, in_flight=1990), "servers"),
         (replace(MOVING, hosts_leased=0, queued=0), "servers"),
@@ -64,12 +66,12 @@ def codes(facts: Facts) -> list[str]:
         (replace(STILL, commit_seconds=3.0), "storage"),
         (replace(STILL, workers=0, worker_command="w", commit_seconds=3.0), "no_workers"),
         (replace(STILL, disk_full=True, workers=0), "disk_full"),
+        (replace(STILL, disk_full=True, no_files=True, workers=0), "open_files"),
         (replace(STILL, hosts_waiting=0, seeds_reading=True), "seeds"),
     ],
 )
 def test_the_most_telling_cause_stands_first(facts: Facts, first: str) -> None:
     assert codes(facts)[0] == first
-    assert limiting(facts) == waiting(facts)[0].text
 
 
 def test_all_that_holds_is_told_once() -> None:
@@ -113,12 +115,12 @@ def test_what_stands_in_the_way_of_everything_hides_what_would_limit_it() -> Non
 def test_hosts_that_wait_for_something_else_do_not_count_for_the_pace() -> None:
     """32 hosts × 1 s said 32 pages/s, while two of them waited for an hour."""
     facts = replace(MOVING, hosts_leased=30, hosts_waiting=2, robots=Group(2, 55.0, ("a.test", "b.test")))
-    assert limiting(facts).startswith("30 hosts × 1 s: at most 30 pages/s")
+    assert waiting(facts)[0].text.startswith("30 hosts × 1 s: at most 30 pages/s")
 
 
 def test_a_single_host_is_told_with_the_delay_in_force() -> None:
     own = replace(MOVING, hosts_leased=1, longest=HostStatus("a.test", 100, 30.0, 2, 1500.0))
-    assert limiting(own).startswith("1 host × 2 at once × 30 s: at most 0.0667 pages/s")
+    assert waiting(own)[0].text.startswith("1 host × 2 at once × 30 s: at most 0.0667 pages/s")
 
 
 def test_one_host_that_holds_the_end_back_is_told_beside_the_main_cause() -> None:

@@ -17,7 +17,6 @@ from common import warc
 from common.warc import (
     compressed_already,
     digest_text,
-    metadata_record,
     payload_digest,
     record_id,
     request_record,
@@ -144,14 +143,12 @@ def test_a_revisit_refers_to_the_record_that_has_the_payload() -> None:
     assert record.http.get_statuscode() == "200"
 
 
-def test_warcinfo_and_metadata_hold_fields() -> None:
-    info, facts = read(
+def test_warcinfo_holds_fields() -> None:
+    (info,) = read(
         warcinfo_record(record_id=ID, date=NOW, filename="a.warc.gz", fields={"software": "Shoal"})
-        + metadata_record(record_id=ID, date=NOW, url=URL, concurrent_to=OTHER_ID, fields={"via": "x"})
     )
     assert info.headers["WARC-Filename"] == "a.warc.gz"
     assert info.content == b"software: Shoal\r\n"
-    assert (facts.type, facts.content) == ("metadata", b"via: x\r\n")
 
 
 @given(st.lists(st.tuples(st.binary(max_size=3000), st.booleans()), max_size=6))
