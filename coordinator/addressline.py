@@ -1,7 +1,7 @@
 """Hosts whose address is busy (--per-ip): a line for each address, on disk, first in, first out.
 
 They take no place on the bench, and no step looks at them, until a host of their address is done: thousands of hosts of
-one hosting company would otherwise stand in the way of all others (ADR 0023). A host that left its line by another way
+one hosting company would otherwise stand in the way of all others (ADR 0025). A host that left its line by another way
 leaves its row behind, as in hostline.py. No I/O, no clock.
 """
 

@@ -172,7 +172,8 @@ class Admission:
     def _as_known(self, request: Request, earlier: DoneRow) -> Request:
         """The request with what a conditional one needs."""
         facts, conditions = earlier.facts, []
-        if (earlier.warc is not None or earlier.file is not None) and facts.truncated is None:
+        stored = earlier.warc is not None or earlier.file is not None
+        if self._state.conditional and stored and facts.truncated is None:
             if facts.etag:
                 conditions.append(("If-None-Match", facts.etag))
             if facts.last_modified:

@@ -294,14 +294,15 @@ class Coordinator:
         """Read the seeds of the command line. Where links are followed, the scope must be whole before the first
         page is fetched; a list, or what comes in by a pipe, is begun at once.
         """
-        at_once = self._config.no_follow or "-" in self._settings.seeds
+        seeds = self._intake.unread.resume(self._settings.seeds, self._say)
+        at_once = self._config.no_follow or "-" in seeds
         ended_before = self._server.core.ledger.counts.ended
         self._crawl.source_opened()
         if at_once:
             self._set_phase()
         try:
-            if self._settings.seeds:
-                await self._intake.read(self._settings.seeds)
+            if seeds:
+                await self._intake.read(seeds)
             self._renew_scope()
             if self._changer.has_known_to_visit:
                 self._set_phase()
@@ -324,11 +325,11 @@ class Coordinator:
             if self._intake.tally.read:
                 self._say("no seed could be used: nothing to do")
             else:
-                text = f"nothing to crawl: {_empty(self._settings.seeds)}"
+                text = f"nothing to crawl: {_empty(seeds)}"
                 self._say(text)
                 self._ending.finish(USAGE, text)
         elif counts.admitted == counts.ended == ended_before:
-            what = "the seeds bring nothing new" if self._settings.seeds else "give new seeds to go on"
+            what = "the seeds bring nothing new" if seeds else "give new seeds to go on"
             if self._settings.recrawl is not None:
                 what = "no page is old enough to be visited again"
             self._say(f"{self._directory.path} is finished: {what}")

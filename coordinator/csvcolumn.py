@@ -10,13 +10,13 @@ It decides nothing about what stands in a cell. One row is held in memory, of at
 from __future__ import annotations
 
 import csv
-import difflib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from common.errors import UsageError
+from common.nearest import closest
 
 MAX_ROW: Final = 1 << 20
 """Bytes of a row. Tables carry whole texts beside their URLs."""
@@ -166,14 +166,13 @@ def _find(first: str, column: str) -> tuple[str, int, bool]:
     if wanted.isdecimal() and len(wanted) < 6 and int(wanted):
         return likely, int(wanted) - 1, False
     names = [_shown(name) for name in _names(first, likely)]
-    close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    close = closest(wanted, names)
     named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    raise UsageError(
-        (f"no column {wanted!r}" if wanted else "which column?")
-        + (f"; did you mean {close[0]}?" if close else "")
-        + (f" The first line names: {named}" if close else f"; the first line names: {named}")
-        + " (or give its number)"
-    )
+    missing = f"no column {_shown(wanted)!r}" if wanted else "which column?"
+    if close:
+        missing += f"; did you mean {close}?"
+    between = " The" if missing.endswith("?") else "; the"
+    raise UsageError(f"{missing}{between} first line names: {named} (or give its number)")
 
 
 def _names(first: str, delimiter: str) -> list[str]:

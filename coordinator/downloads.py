@@ -50,6 +50,7 @@ class Downloads:
         part, refusal = state.partials.piece(key, piece)
         if part is not None:
             state.now.append(KeepPiece(part, piece.index, body, True))
+            state.kept_bytes += len(body)
         return refusal
 
     def ready(self, host: Host, lease: OpenLease, page: m.Page, body: bytes) -> str | None:

@@ -60,7 +60,7 @@ class Files:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:  # the first one: most crawls have no downloads
-            self._make(self._folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _write(descriptor, body, index * PIECE_BYTES)
@@ -104,7 +104,7 @@ class Files:
             self._named[place.parent] = None
         self._each(self._sync_part, synced)
         if synced:
-            self._named[self._folder] = None
+            self._named |= dict.fromkeys((self._folder, *self._folder.parents[:3]))
         self._each(_sync_folder, tuple(self._named))
         self._moved.clear()
         self._named.clear()

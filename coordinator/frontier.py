@@ -20,8 +20,8 @@ Invariants (`check()`; runs after every step of the stateful tests):
   3. lanes lent + lanes free = per_host;  4. a host with requests and a free lane is not IDLE, unless it is given up;
   5. `held` counts what --max-pages-per-host holds back, over hosts in memory and in the store.
 
-Read next: hostqueue.py (one host), queues.py (the requests of hosts), bench.py and hostline.py (hosts in order),
-shard.py (who calls this).
+Read next: hostqueue.py (one host), hosts.py (all of them), queues.py (their requests), bench.py and hostline.py (hosts
+in order), budgets.py (what is held back), shard.py (who calls this).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from common.outcome import Outcome
 from common.url import CanonicalURL, HostKey, host_key, slot
 from coordinator.addressline import AddressLines
 from coordinator.bench import Bench
+from coordinator.budgets import Budgets
 from coordinator.hostline import HostLine
 from coordinator.hostqueue import Host, Where
-from coordinator.policy import delay_in_force, wait_left
+from coordinator.hosts import Hosts
+from coordinator.policy import wait_left
 from coordinator.queues import Queues
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import (
     CHARGED,
     DoneRow,
-    HostRow,
     OpenRow,
     held_row,
-    host_row,
     is_done,
     key_of,
     meta_row,
@@ -65,18 +65,12 @@ from coordinator.store.rows import (
 BENCH = 20_000
 """Hosts with work in memory; about 2 KiB each with a short head."""
 
-WARM = 5_000
-"""Further hosts in memory without work or turn, so that links to them need no read."""
-
 HEADS = 400_000
 """Requests in memory over all heads; about 0.5 KiB each."""
 
 LOOKS = 500
 """Hosts taken out of a line in one step, some 50 ms: a budget that changes lets all that it held be looked at again,
 and there may be millions."""
-
-FORGET_SECONDS = 1.0
-"""Between two looks for hosts that need not be in memory; each costs some milliseconds."""
 
 
 class Frontier:
@@ -94,9 +88,6 @@ class Frontier:
     ) -> None:
         self._rows = rows
         self._seed = seed
-        self.host_policy = host_policy
-        self._epoch = epoch
-        """Of this start of the shard: what clocks say about a host of an earlier one is not enough (rule 10)."""
         packed = rows.get(meta_row("frontier"))
         seq, parked, held = (0, (0, 0), (0, 0)) if packed is None else _stored(*unpack(packed))
         self.bench = Bench(bench)
@@ -110,23 +101,13 @@ class Frontier:
         self.addresses = AddressLines(rows)
         """Hosts whose address is busy."""
         self._queues = Queues(rows, self.bench, seq=seq, heads=heads)
-        self.hosts: dict[HostKey, Host] = {}
-        self._dirty: dict[HostKey, Host] = {}
-        self._doomed: dict[HostKey, None] = {}
-        """Hosts that are given up and have requests; they stay in memory."""
+        self.budgets = Budgets()
+        self.all_hosts = Hosts(rows, self.budgets, policy=host_policy, epoch=epoch)
+        self.hosts = self.all_hosts.in_memory
         self.blocks = False
         """Whether a person has blocked any host: some that stand in line may be among them."""
-        self._forgot_at = float("-inf")
-        self.held = 0
-        """Queued requests that --max-pages-per-host holds back."""
         self.relinks = 0
         """Visits for links alone that are open: queued, waiting or lent."""
-        self.hosts_known = 0
-        self.may_charge = True
-        """False when the budget is used up: only what was lent before may be lent."""
-        self.host_limit: int | None = None
-        self.round = 0
-        """Of recrawling; what a host was charged in an earlier one counts no more."""
         self.max_depth: int | None = None
         """With a limit, what is found at a smaller depth later is visited again for its links."""
 
@@ -170,19 +151,19 @@ class Frontier:
             elif self.max_depth is not None:
                 self._find_again(request, row, known, now, wall)
             return False
-        self._queue_new(self._host(name, number, now, wall), row, request, now)
+        self._queue_new(self.all_hosts.find(name, number, now, wall), row, request, now)
         return True
 
     def take(self, host: Host, count: int) -> list[Request]:
         """The next at most `count` requests of the host leave its queue; the caller owns them now."""
-        taken = self._queues.take(host, min(count, self._lendable(host)))
-        self.touch(host)
+        taken = self._queues.take(host, min(count, self.budgets.lendable(host)))
+        self.all_hosts.touch(host)
         return taken
 
     def drain(self, host: Host, count: int) -> list[Request]:
         """Like `take`, whatever budgets, lanes and retry times say: for a host that is given up."""
         taken = self._queues.drain(host, count)
-        self.touch(host)
+        self.all_hosts.touch(host)
         return taken
 
     def put_back(self, host: Host, requests: Sequence[Request], now: float) -> None:
@@ -198,7 +179,7 @@ class Frontier:
         place = self._queues.place(request)
         self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, tries)))
         self._queues.put_off(host, place, request, due_wall)
-        self.touch(host)
+        self.all_hosts.touch(host)
         self._settle(host, now)
 
     def tries_of(self, host: Host, request: Request) -> tuple[tuple[int, float], ...]:
@@ -227,7 +208,7 @@ class Frontier:
             return False
         if not self._queues.remove(host, there.place):
             return False
-        self.touch(host)
+        self.all_hosts.touch(host)
         return True
 
     def reopen(self, host: Host, request: Request, now: float) -> None:
@@ -261,25 +242,16 @@ class Frontier:
     def host(self, name: str, now: float, wall: float) -> Host:
         """The host, from memory or from the store, or new."""
         key = HostKey(name)
-        return self._host(key, slot(key), now, wall)
+        return self.all_hosts.find(key, slot(key), now, wall)
 
     def knows(self, name: str) -> bool:
         """Whether anything of a host was ever admitted, or asked for."""
         key = HostKey(name)
-        return key in self.hosts or self._rows.get(host_row(slot(key), key)) is not None
+        return self.all_hosts.knows(key, slot(key))
 
     def host_of(self, url: str, now: float, wall: float) -> Host:
         """The host of a canonical URL."""
         return self.host(host_key(CanonicalURL(url)), now, wall)
-
-    def block(self, host: Host, blocked: bool) -> None:
-        """A person wants nothing fetched of this host, or no longer so: all that is queued ends as OPERATOR."""
-        if blocked and host.doom != Outcome.OPERATOR.code:
-            host.doom, host.doom_reason = Outcome.OPERATOR.code, "blocked by the operator"
-            self.touch(host)
-        elif not blocked and host.doom == Outcome.OPERATOR.code:
-            host.doom, host.doom_reason = None, None
-            self.touch(host)
 
     def ready(self, now: float, wall: float) -> Host | None:
         """The host that is due first and has something to lend now; it stays where it is until `settle`."""
@@ -289,7 +261,7 @@ class Frontier:
             while (host := self.bench.first(now)) is not None:
                 if host.waiting and (awake := self._queues.woken(host, wall)):
                     self._queue_again(host, awake)
-                if host.queued and host.lanes_due(now) and self._lendable(host):
+                if host.queued and host.lanes_due(now) and self.budgets.lendable(host):
                     return host
                 self.bench.remove(host)
                 self._settle(host, now, wall)
@@ -299,39 +271,31 @@ class Frontier:
     @property
     def is_behind(self) -> bool:
         """Whether hosts in line could take a place in memory now: `ready` has more to look at than one step may."""
-        return self._in_line and not self.bench.full and len(self._doomed) < LOOKS
+        return self._in_line and not self.bench.full and len(self.all_hosts.doomed) < LOOKS
 
     def doomed(self, now: float, wall: float) -> Host | None:
         """A host that is given up and has requests, which are to be drained."""
-        name = next(iter(self._doomed), None)
+        name = next(iter(self.all_hosts.doomed), None)
         return None if name is None else self.host(name, now, wall)
 
     @property
     def gives_up(self) -> bool:
         """Whether requests are to end with their host: some are known, or those in line have not been looked at."""
-        return bool(self._doomed) or (self.blocks and (self._in_line or len(self.addresses) > 0))
+        return bool(self.all_hosts.doomed) or (self.blocks and (self._in_line or len(self.addresses) > 0))
 
     def settle(self, host: Host, now: float, wall: float | None = None, *, lent: bool = False) -> None:
         """Put the host where it belongs after its queue, lanes or clock changed; `lent`: it just had its turn."""
         self.bench.remove(host)
-        self.touch(host)
+        self.all_hosts.touch(host)
         in_turn = lent and host.doom is None and host.queued and not host.lent_lanes
-        if in_turn and self._in_line and self._lendable(host):
+        if in_turn and self._in_line and self.budgets.lendable(host):
             self._park(host)
         else:
             self._settle(host, now, wall)
 
     def touch(self, host: Host) -> None:
         """Something that its row tells has changed: write it with the next commit."""
-        self._dirty[HostKey(host.key)] = host
-        if host.doom is not None and (host.queued or host.waiting):
-            self._doomed[HostKey(host.key)] = None
-        elif self._doomed:
-            self._doomed.pop(HostKey(host.key), None)
-        if self.host_limit is not None:
-            held = held_back(host.queued, host.charged, host.lent, self.host_limit)
-            self.held += held - host.held
-            host.held = held
+        self.all_hosts.touch(host)
 
     def line_up(self, host: Host, ip: str) -> None:
         """The host's address is busy: it leaves the bench until it is called up."""
@@ -346,7 +310,7 @@ class Frontier:
             return False
         host.turn, host.where = None, Where.IDLE
         self._settle(host, now, wall)
-        self.touch(host)
+        self.all_hosts.touch(host)
         return host.where is Where.WAITING
 
     def release_held(self) -> None:
@@ -356,50 +320,31 @@ class Frontier:
     def limit_hosts(self, limit: int | None, now: float, wall: float) -> None:
         """--max-pages-per-host is another one now, or the round is. Cost: a pass over all host rows."""
         self.flush(now, wall)
-        self.host_limit, self.held = limit, 0
+        self.budgets.per_host = limit
         self.release_held()
-        if limit is None:
-            return
-        for key, row in self._host_rows():
-            host = self.hosts.get(HostKey(key[3:].decode()))
-            lent = row.lent if row.round == self.round else 0
-            held = held_back(row.queued, row.charged, lent, limit)
-            self.held += held
-            if host is not None:
-                host.held = held
+        self.all_hosts.count_held()
 
     @property
     def lendable(self) -> int:
         """Requests that could be lent, now or when their hosts are due, and 1 at least while any are to end with their
         host; what keeps the crawl from ending."""
-        if not self.may_charge:
+        if not self.budgets.may_charge:
             count = self._queues.charged + self._queues.waiting
         else:
-            count = self._queues.queued + self._queues.waiting - self.held
+            count = self._queues.queued + self._queues.waiting - self.budgets.held
         return max(count, int(self.gives_up))
 
     @property
     def dirty(self) -> bool:
         """Whether a host's row is behind its state."""
-        return bool(self._dirty)
+        return self.all_hosts.dirty
 
     def flush(self, now: float, wall: float) -> None:
         """Write the rows of the hosts that changed, and forget hosts that need not be in memory."""
-        for host in self._dirty.values():
-            row = host.to_row(now, wall, self._epoch, self.round)
-            self._rows.put(host_row(host.slot, host.key), pack(row))
-        self._dirty = {}
+        self.all_hosts.write(now, wall)
         lines = [(line.first, line.following) for line in (self.parked, self.held_line)]
         self._rows.put(meta_row("frontier"), pack((self._queues.seq, *lines)))
-        spare = len(self.hosts) - self.bench.size - WARM
-        if spare > WARM // 10 and now - self._forgot_at >= FORGET_SECONDS:
-            self._forgot_at = now
-            idle = (host for host in self.hosts.values() if host.wake is None and not host.lent_lanes)
-            gone = [host for host in idle if host.key not in self._doomed]
-            for host in gone[: spare + WARM // 10]:
-                if host.due() <= now or host.where is not Where.IDLE or not host.queued:
-                    host.version += 1
-                    del self.hosts[HostKey(host.key)]
+        self.all_hosts.forget(now, self.bench.size)
 
     def check(self) -> None:
         """The invariants, for tests; cost: the whole store is read."""
@@ -412,17 +357,7 @@ class Frontier:
             assert host.lent_lanes + host.free_lanes == max(host.per_host, host.lent_lanes), host
             assert host.charged == sum(place.rank == 0 for place in places), host
             assert host.doom is not None or not (host.queued and host.free and host.where is Where.IDLE), host
-            assert (host.key in self._doomed) == (host.doom is not None and host.queued + host.waiting > 0), (
-                host
-            )
-        if self.host_limit is not None:
-            stored = {key[3:].decode(): row for key, row in self._host_rows()}
-            counted = 0
-            for name in stored.keys() | self.hosts.keys():
-                of: Host | HostRow = self.hosts.get(HostKey(name)) or stored[name]
-                lent = of.lent if isinstance(of, Host) or of.round == self.round else 0
-                counted += held_back(of.queued, of.charged, lent, self.host_limit)
-            assert self.held == counted, (self.held, counted)
+        self.all_hosts.check()
 
     # ---------------------------------------------------------------------------------------------------------- private
 
@@ -430,7 +365,7 @@ class Frontier:
         place = self._queues.place(request)
         self._rows.put(row, pack_open(OpenRow(place, ())))
         self._queues.add(host, place, request)
-        self.touch(host)
+        self.all_hosts.touch(host)
         self._settle(host, now)
 
     def _queue_again(self, host: Host, requests: Iterable[Request]) -> None:
@@ -441,7 +376,7 @@ class Frontier:
             tries = self.tries_of(host, request)
             self._rows.put(self.row_of(host, request), pack_open(OpenRow(place, tries)))
             self._queues.add(host, place, request)
-        self.touch(host)
+        self.all_hosts.touch(host)
 
     def _lifted(self, host: Host, request: Request) -> Request:
         """The request at the smallest depth at which it was found while it was lent or waited."""
@@ -473,48 +408,7 @@ class Frontier:
             depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
         )
         number = slot(name)
-        self.relink(self._host(name, number, now, wall), again, now)
-
-    def _lendable(self, host: Host) -> int:
-        """How many of the queued requests no budget holds back."""
-        if not self.may_charge:
-            return host.charged
-        if self.host_limit is not None:
-            return host.charged + min(host.queued - host.charged, max(0, self.host_limit - host.lent))
-        return host.queued
-
-    def _host(self, name: HostKey, number: int, now: float, wall: float) -> Host:
-        host = self.hosts.get(name)
-        if host is not None:
-            return host
-        packed = self._rows.get(host_row(number, name))
-        policy = self.host_policy(name)
-        if packed is None:
-            host = Host(name, number, per_host=policy.per_host, now=now)
-            self.hosts_known += 1
-            self.touch(host)
-        else:
-            row = HostRow(*unpack(packed))
-            left = min(max(0.0, row.due_wall - wall), row.set_for)
-            if row.epoch != self._epoch and (row.lent or row.set_for > 0.0):
-                left = max(left, delay_in_force(policy.delay, row.crawl_delay, row.elapsed, row.penalty))
-            host = Host.from_row(name, number, row, per_host=policy.per_host, due=now + left, now=now)
-            if row.round != self.round:
-                host.lent = 0
-                host.forgive()
-            if self.host_limit is not None:
-                host.held = held_back(host.queued, host.charged, host.lent, self.host_limit)
-            if host.queued or host.waiting:
-                host.where = Where.LINED if row.lined else Where.HELD if row.held else Where.PARKED
-                host.more = True
-            elif host.turn is not None:
-                host.turn = None  # what it stood in line for was withdrawn
-                self.touch(host)
-        self.block(host, policy.blocked)
-        self.hosts[name] = host
-        if host.doom is not None:
-            self.touch(host)
-        return host
+        self.relink(self.all_hosts.find(name, number, now, wall), again, now)
 
     def _settle(self, host: Host, now: float, wall: float | None = None) -> None:
         if host.doom is not None:
@@ -546,7 +440,7 @@ class Frontier:
         if not host.free:
             return None
         due = host.due()
-        if host.queued and self._lendable(host):
+        if host.queued and self.budgets.lendable(host):
             return due
         if host.waiting:
             if wall is None or host.waiting_due is None:
@@ -570,7 +464,7 @@ class Frontier:
         host.turn = turn
         host.head = []
         host.more = True
-        self.touch(host)
+        self.all_hosts.touch(host)
 
     def _unpark(self, now: float, wall: float, most: int) -> int:
         """While there is room on the bench, the next hosts in line take their place: first those of a budget that
@@ -587,15 +481,8 @@ class Frontier:
                 host.turn = None
                 host.where = Where.IDLE
                 self._settle(host, now, wall)
-                self.touch(host)
+                self.all_hosts.touch(host)
         return looked
-
-    def _host_rows(self) -> Iterator[tuple[bytes, HostRow]]:
-        start, stop = span(b"h")
-        while entries := self._rows.scan(start, stop, limit=1000):
-            start = entries[-1][0] + b"\0"
-            for key, packed in entries:
-                yield key, HostRow(*unpack(packed))
 
     def recover(self, now: float, wall: float) -> Iterator[str]:
         """Once, at start: what is counted in memory alone, and hosts with work that stand in no line join it.
@@ -603,14 +490,12 @@ class Frontier:
         A host on the bench when the shard died has a row and no turn. Yields their names. Cost: one pass over the
         host rows.
         """
-        for key, row in self._host_rows():
-            self.hosts_known += 1
+        for name, row in self.all_hosts.rows():
+            self.all_hosts.known += 1
             self._queues.count(row)
-            if self.host_limit is not None:
-                lent = row.lent if row.round == self.round else 0
-                self.held += held_back(row.queued, row.charged, lent, self.host_limit)
+            self.budgets.held += self.budgets.held_by_row(row)
             if (row.queued or row.waiting) and row.turn is None:
-                host = self.host(key[3:].decode(), now, wall)
+                host = self.host(name, now, wall)
                 if host.doom is None:
                     self._park(host)
                 yield host.key
@@ -623,11 +508,6 @@ class Frontier:
 
 NEAR_DUPLICATE = "near_duplicate"
 """`reason` of a page whose links were left because it is nearly the same as an earlier one."""
-
-
-def held_back(queued: int, charged: int, lent: int, limit: int) -> int:
-    """How many queued requests of a host --max-pages-per-host holds back."""
-    return max(0, queued - charged - max(0, limit - lent))
 
 
 def leads_on(outcome: Outcome, depth: int, max_depth: int) -> bool:

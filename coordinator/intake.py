@@ -26,6 +26,7 @@ from common.scope import site_of
 from coordinator.feed import Feed
 from coordinator.seeds import COMMAND_LINE, Seed, read
 from coordinator.steps import Seeds
+from coordinator.unread import Unread
 
 BATCH = 1000
 """Lines of one event: about 15 ms of the shard's time."""
@@ -91,6 +92,7 @@ class Intake:
         self._form = form
         self._normalizer = normalizer or Normalizer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seeds")
+        self.unread = Unread(folder / "unread.json")
         self.tally = Tally()
         self.first: list[str] = []
         """The first few seeds as URLs: what the last screen explains when none gave a page."""
@@ -103,6 +105,7 @@ class Intake:
             self._thread, lambda: read(arguments, max_length=self.max_url_length)
         )
         mine = Tally()
+        self.unread.begin(arguments)
         self.tally.reading += 1
         under_way: list[asyncio.Task[None]] = []
         try:
@@ -115,6 +118,7 @@ class Intake:
                         under_way.append(group.create_task(self._admit(batch, told, mine), name="seeds"))
         finally:
             self.tally.reading -= 1
+        self.unread.end(arguments)
         return mine
 
     def close(self) -> None:

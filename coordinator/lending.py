@@ -399,7 +399,7 @@ class Lending:
         state = self._state
         if not len(state.frontier.addresses) or self._giving_up:
             return False
-        return not state.frontier.may_charge or bool(state.fleet.with_credit())
+        return not state.frontier.budgets.may_charge or bool(state.fleet.with_credit())
 
     def _call_up(self, now: float, wall: float) -> None:
         """One host from the line of an address for each that has left it; and now and then as many as may be lent.

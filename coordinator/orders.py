@@ -16,7 +16,7 @@ from coordinator.admission import Admission, is_sitemap
 from coordinator.hostqueue import Host
 from coordinator.lending import GOOD, Lending
 from coordinator.results import Results
-from coordinator.rounds import compare, last_end
+from coordinator.rounds import begin_to_look, compare, last_end, note_what_is_looked_for
 from coordinator.sessions import Sessions
 from coordinator.state import ShardState
 from coordinator.steps import Retry, Seeded
@@ -51,7 +51,8 @@ class Orders:
         """
         state, before = self._state, self._state.config
         state.config = config
-        state.frontier.host_policy = config.for_host
+        note_what_is_looked_for(state)
+        state.frontier.all_hosts.policy = config.for_host
         state.frontier.max_depth = config.max_depth
         if config.max_pages_per_host != before.max_pages_per_host:
             state.frontier.limit_hosts(config.max_pages_per_host, now, wall)
@@ -111,14 +112,18 @@ class Orders:
             return
         state.round, state.fresh_since = number, since
         state.rows.put(meta_row("round"), pack((number, since)))
-        state.frontier.round = number
+        state.frontier.budgets.round = number
         for host in state.frontier.hosts.values():
             host.lent = 0
             host.forgive()
         state.ledger.counts.charged = 0
         state.ledger.counts.again.clear()
         state.budget_reached()
-        state.frontier.limit_hosts(state.frontier.host_limit, now, wall)
+        if not begin_to_look(state):
+            state.say(
+                "other options than in the round before say what is looked for in pages: all are fetched whole"
+            )
+        state.frontier.limit_hosts(state.frontier.budgets.per_host, now, wall)
         self._admission.configure()
 
     def _forgive_robots(self, host: Host, url: str) -> None:
@@ -147,5 +152,5 @@ class Orders:
         before = host.per_host, host.doom
         if policy.per_host != host.per_host:
             host.set_lanes(policy.per_host, now)
-        self._state.frontier.block(host, policy.blocked)
+        self._state.frontier.all_hosts.block(host, policy.blocked)
         return before != (host.per_host, host.doom)

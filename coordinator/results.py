@@ -354,6 +354,7 @@ class Results:
         key = piece_key(piece.session, piece.lease, piece.ordinal)
         state.pieces.setdefault(key, set()).add(piece.index)
         state.now.append(KeepPiece(key, piece.index, body))
+        state.kept_bytes += len(body)
         return None
 
     def links(self, links: m.Links, now: float, wall: float) -> str | None:

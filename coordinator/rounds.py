@@ -2,18 +2,23 @@
 
 A request of round n is another request than that of round n - 1 (its key names the round), so that nothing that is
 known is overwritten. These look back over them. No I/O, no clock.
+
+A page that did not change (304) comes without its body: its links and items are those of the round before, as far as
+that round looked for them. So a round that looks for others than the one before it asks for all pages whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 
+from common.config import CrawlConfig
 from common.messages import Form, Request
 from common.outcome import Outcome
 from coordinator.explain import GET
 from coordinator.hostqueue import Host
 from coordinator.state import ShardState
-from coordinator.store.rows import DoneRow, request_row, unpack_request_row
+from coordinator.store.rows import DoneRow, meta_row, pack, request_row, unpack, unpack_request_row
 
 
 class _Unknown(Enum):
@@ -66,3 +71,56 @@ def compare(
         again["unchanged" if same else "changed"] += by
     elif had and outcome is not Outcome.REDIRECT:
         again["vanished"] += by
+
+
+# ---------------------------------------------------------------------------------------- what a round looks for
+
+
+def note_what_is_looked_for(state: ShardState) -> None:
+    """At a start, and with another configuration: what this round looks for in pages, and whether all the same did."""
+    packed = state.rows.get(meta_row("looks_for"))
+    number, digest, uniform, conditional = (
+        (state.round, b"", True, True) if packed is None else unpack(packed)
+    )
+    if number != state.round:  # a round older than this row
+        uniform, conditional = True, True
+    now = _looks_for(state.config)
+    state.conditional = conditional
+    if digest != now:
+        row = state.round, now, uniform and not digest, conditional
+        state.rows.put(meta_row("looks_for"), pack(row))
+
+
+def begin_to_look(state: ShardState) -> bool:
+    """A round begins; whether it may ask for pages only if they have changed: it looks for what the one before did."""
+    packed = state.rows.get(meta_row("looks_for"))
+    _, digest, uniform, _ = (0, b"", True, True) if packed is None else unpack(packed)
+    now = _looks_for(state.config)
+    state.conditional = not digest or (uniform and digest == now)
+    state.rows.put(meta_row("looks_for"), pack((state.round, now, True, state.conditional)))
+    return state.conditional
+
+
+_LOOKS_FOR = (
+    "scope",
+    "allow",
+    "deny",
+    "no_follow",
+    "skip_nofollow_links",
+    "obey_robots",
+    "max_depth",
+    "max_url_length",
+    "media",
+    "download",
+    "head",
+    "store",
+    "extract",
+    "code",
+    "extractors",
+)
+"""Options by which it is decided what is taken out of a page."""
+
+
+def _looks_for(config: CrawlConfig) -> bytes:
+    values = repr([getattr(config, name) for name in _LOOKS_FOR])
+    return hashlib.blake2b(values.encode("utf-8", "replace"), digest_size=16).digest()

@@ -233,7 +233,8 @@ def _check_text(argument: str, position: int, max_length: int) -> None:
 
 
 def _neighbour(path: str) -> str | None:
-    """A file beside `path` whose name is much like it."""
+    """A file beside `path` whose name is much like it; with the column that stands behind it."""
+    path, mark, column = path.partition("#")
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder or ".") as entries:
@@ -241,7 +242,7 @@ def _neighbour(path: str) -> str | None:
     except (OSError, ValueError):
         return None
     close = closest(name, names, alike=0.6)
-    return None if close is None else str(Path(folder) / close)
+    return None if close is None else f"{Path(folder) / close}{mark}{column}"
 
 
 # Names that never leave a house or a laboratory (RFC 2606, 6761, 6762, 8375; ICANN's .internal). On the

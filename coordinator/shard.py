@@ -34,6 +34,7 @@ from coordinator.orders import Orders
 from coordinator.outputs import Outputs
 from coordinator.recent import Recent
 from coordinator.results import Results
+from coordinator.rounds import note_what_is_looked_for
 from coordinator.sessions import Sessions
 from coordinator.state import ShardState
 from coordinator.steps import (
@@ -98,8 +99,8 @@ class Shard:
         rows.put(meta_row("epoch"), pack(epoch))
         frontier = Frontier(rows, seed=seed, host_policy=config.for_host, epoch=epoch)
         round_number, since = stored_round(rows.get(meta_row("round")))
-        frontier.round = round_number
-        frontier.host_limit = config.max_pages_per_host
+        frontier.budgets.round = round_number
+        frontier.budgets.per_host = config.max_pages_per_host
         frontier.max_depth = config.max_depth
         frontier.blocks = any(rule.blocked for rule in config.host)
         self._state = state = ShardState(
@@ -117,6 +118,7 @@ class Shard:
             round=round_number,
             fresh_since=since,
         )
+        note_what_is_looked_for(state)
         self._admission = Admission(state)
         self._lending = self.makes_lending(state, now)
         self._results = self.makes_results(state, self._admission, self._lending)
@@ -260,8 +262,8 @@ class Shard:
 
     @property
     def unsealed_bytes(self) -> int:
-        """Output bytes that wait for a commit."""
-        return self._state.outputs.pending_bytes
+        """Bytes that wait for a commit, or whose answer does."""
+        return self._state.outputs.pending_bytes + self._state.kept_bytes
 
     def seal(self, now: float, wall: float) -> Commit:
         """Take all that waits, as one commit; the shell makes it durable, then calls `committed`."""
@@ -271,6 +273,7 @@ class Shard:
             state.frontier.flush(now, wall)
             state.ledger.flush()
         self._sealed_version = state.scope.version
+        state.kept_bytes = 0
         batch = state.outputs.seal()
         for file, end in batch.ends.items():
             state.rows.put(output_row(file), pack(end))

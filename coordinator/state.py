@@ -47,9 +47,13 @@ class ShardState:
     """0, then one more with each recrawl."""
     fresh_since: float | None = None
     """In a recrawl: what was fetched after this (wall time) in an earlier round is not fetched again."""
+    conditional: bool = True
+    """In a recrawl: pages are asked for only if they have changed (rounds.py)."""
     pieces: dict[str, set[int]] = field(default_factory=dict)
     partials: Partials = field(init=False)
     """Downloads that are under way or broke off."""
+    kept_bytes: int = 0
+    """Of pieces that came since the last commit was sealed: their answers wait for it, and who sends them waits."""
     longest: int = 0
     """The largest --max-bytes of this start: what was fetched under it is taken, though it is lower by now."""
     recalled: dict[bytes, list[LeaseId]] = field(default_factory=dict)
@@ -93,7 +97,7 @@ class ShardState:
 
     def budget_reached(self) -> None:
         """Whether --max-pages lets anything new be lent."""
-        self.frontier.may_charge = self.cap is None or self.ledger.counts.charged < self.cap
+        self.frontier.budgets.may_charge = self.cap is None or self.ledger.counts.charged < self.cap
 
 
 def session_id(session: bytes) -> SessionId:

@@ -253,7 +253,7 @@ class Watch:
             rate=rate,
             max_rate=config.max_rate,
             held_back=queued - frontier.lendable,
-            budget="--max-pages" if not frontier.may_charge else "--max-pages-per-host",
+            budget="--max-pages" if not frontier.budgets.may_charge else "--max-pages-per-host",
             disk_full=server.disk_full,
             no_files=server.no_files,
             disk_free=self._disk_free,
@@ -329,8 +329,9 @@ class Watch:
                 self._ready, self._ready_looked = frontier.bench.count_due(now, READY_COUNTED), now
             ready = max(ready, self._ready)
         leased = len({lease.host for lease in self._server.core.leases})
+        in_line = len(frontier.parked) + len(frontier.addresses)
         return st.HostCounts(
-            frontier.hosts_known, ready, max(0, frontier.bench.size - ready) + len(frontier.parked), leased
+            frontier.all_hosts.known, ready, max(0, frontier.bench.size - ready) + in_line, leased
         )
 
     def _look_at_machine(self, now: float) -> None:

@@ -12,6 +12,7 @@ Who may ask is control.py's to say; nothing here changes anything.
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -34,7 +35,7 @@ class Watched(Protocol):
         """The crawl at this moment; cheap."""
 
     def history(self) -> dict[str, Any]:
-        """How it went, as columns for charts."""
+        """How it went, as columns for charts; called from a thread beside the loop's."""
 
 
 class Watching:
@@ -60,7 +61,9 @@ class Watching:
         return web.json_response(self._watched.status().to_json(), headers=_FRESH)
 
     async def _history(self, request: web.Request) -> web.Response:
-        return web.json_response(self._watched.history(), headers=_FRESH)
+        # When a day is kept, some 30 ms and 180 KB: not in the loop.
+        text = await asyncio.to_thread(lambda: json.dumps(self._watched.history()))
+        return web.json_response(text=text, headers=_FRESH)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return web.json_response(description())

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -43,6 +46,8 @@ pytestmark = [
     ),
 ]
 
+ROOT: Final = Path(__file__).parents[2]
+
 TOKEN: Final = "a-token-for-tests"
 
 HURT: Final = '"><img src=x onerror="alert(1)"><script>alert(2)</script><b id=hurt>'
@@ -70,6 +75,9 @@ BUSY: Final = Status(
     errors=20,
     workers=(WorkerStatus("alpha", 4711, 1000, 12, 31.5, 0.4, 55, 80 << 20, 3, False, 1 << 20, 1500),),
     refused={"scope": 900},
+    items={"products": 12},
+    files=3,
+    file_bytes=5 << 20,
     seeds=Seeds(3, 1),
     eta_seconds=280.0,
     limits="30 hosts × 1 s: at most 30 pages/s; more processes will not help; yours? --per-host 4 --delay 0",
@@ -232,6 +240,28 @@ def figure(page: Page, tile: str) -> float:
     return float(page.text(f"#tile-{tile} b").replace(",", "") or "nan")
 
 
+def on_a_terminal(*args: str) -> str:
+    """What `coord` prints where its standard output is a terminal, plain."""
+    here, there = os.openpty()
+    command = [sys.executable, str(ROOT / "coordinator" / "__main__.py"), *args]
+    ran = subprocess.Popen(
+        command, stdout=there, stdin=subprocess.DEVNULL, env=os.environ | {"NO_COLOR": "1"}
+    )
+    os.close(there)
+    said = b""
+    with open(here, "rb", buffering=0) as read:
+        while True:
+            try:
+                piece = read.read(4096)
+            except OSError:  # what a terminal says when nobody writes to it any more
+                break
+            if not piece:
+                break
+            said += piece
+    assert ran.wait(30) == 0
+    return said.decode()
+
+
 # ----------------------------------------------------------------------------------------------- a crawl under load
 
 
@@ -252,6 +282,16 @@ def test_a_crawl_is_watched_and_steered_by_clicking(browser: Browser, page: Page
             there = json.loads((out / "coord.json").read_text())
             origin, token = there["http"], there["token"]
             kept = out / "crawl.toml"
+
+            # Its address is told, with the token on a terminal alone.
+            assert (
+                terminal.coord("status", "c").out.splitlines()[-1]
+                == f"dashboard: {dashboard_url(origin, None)}"
+            )
+            assert (
+                on_a_terminal("status", str(out)).splitlines()[-1]
+                == f"dashboard: {dashboard_url(origin, token)}"
+            )
 
             # It is watched without a token, and moves.
             page.go(dashboard_url(origin, None))
@@ -349,6 +389,8 @@ def test_hostile_names_are_shown_as_they_are_everywhere(served: Serving, page: P
         failing_hosts=(host,),
         workers=(WorkerStatus(HURT, 1),),
         refused={HURT: 1},
+        items={HURT: 1},
+        poison=(HURT, HURT),
         guarded={HURT: 1},
         command=HURT,
     )

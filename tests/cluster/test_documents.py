@@ -94,6 +94,7 @@ def test_the_commands_of_the_readme_in_their_order(tmp_path: Path) -> None:
     port = free_pair()
     start = f"http://www.demo.test:{port}/"
     (tmp_path / "urls.txt").write_text(f"{start}\n{start}nothing\n")
+    (tmp_path / "firms.csv").write_text(f"name,website\nOne,{start}\n")
     (tmp_path / "www").mkdir()
     (tmp_path / "www/sitemap.xml").write_text(
         f"<urlset><url><loc>http://127.0.0.1:{port + 1}/</loc></url></urlset>"

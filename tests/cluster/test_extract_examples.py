@@ -175,10 +175,10 @@ def test_a_slow_server_is_asked_a_hundred_things_at_once(demo: Demo, tmp_path: P
     ]
     hits = demo.hits("oracle.demo.test")
     assert len(hits) == 100
-    # The first is fetched alone: until robots.txt and one page are there, a host gets no more.
-    assert (
-        max(sum(one.request.arrived <= hit.request.arrived < one.ended for one in hits) for hit in hits) >= 99
-    )
+    # The first is fetched alone, until robots.txt and one page are there; then all of them, or half where the other
+    # worker process comes late.
+    at_once = [sum(one.request.arrived <= hit.request.arrived < one.ended for one in hits) for hit in hits]
+    assert max(at_once) >= 50
     with (tmp_path / "answers.csv").open(newline="") as file:
         assert sum(int(row["answer"]) for row in csv.DictReader(file)) == sum(n * n for n in range(101))
 

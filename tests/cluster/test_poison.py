@@ -143,6 +143,9 @@ def test_a_page_that_kills_is_set_aside_at_the_third_time_and_no_other(
         assert suspected(cluster) == [(site.url(*place), deaths) for place in bad for deaths in (1, 2, 3)]
         of_workers = re.findall(r"worker\.died .* parsing=(\S+)$", cluster.tail(1 << 20), re.MULTILINE)
         assert sorted(of_workers) == sorted(site.url(*place) for place in bad for _ in range(3))
+        # An error of ours says over which page it was, and what becomes of that.
+        ours = re.findall(r"worker\.failed .*parsing=(\S+) outcome=POISON", cluster.tail(1 << 20))
+        assert ours == [site.url(*bad[1])] * 3
 
 
 def test_pages_that_take_too_long_or_too_much_are_set_aside_too(
@@ -174,7 +177,7 @@ def test_a_page_that_hangs_is_found_while_its_lease_lasts_whatever_the_lease_s_t
         site,
         start,
         delay=DELAY,
-        lease_ttl=15.0,  # given up after a third of it; in the rest another process starts and tells of the death
+        lease_ttl=15.0,  # a third until it is given up; in the rest the next process starts and tells it
         heartbeat=1.0,
         python=python,
         tuning="parse_seconds = 3600\n",

@@ -122,7 +122,7 @@ async def test_a_host_that_rests_after_failures_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_robots_txt_that_could_not_be_read_is_told_with_its_time(tmp_path: Path) -> None:
-    async with Watched(tmp_path, CrawlConfig(min_free=0)) as crawl:
+    async with Watched(tmp_path, CrawlConfig(min_free=0, delay=0.0)) as crawl:
         crawl.join()
         crawl.seed(A + "1", B + "1")
         crawl.robots(A + "1", "ROBOTS_UNREACHABLE")

@@ -169,7 +169,9 @@ async def test_the_server_can_be_closed_while_somebody_listens(served: Served) -
     await reader.readuntil(b"\r\n\r\n")
     async with asyncio.timeout(10):
         await served.server.close()
-    assert (await reader.read()).endswith(b"0\r\n\r\n")
+    rest = await reader.read()
+    assert rest.count(b"event: end\n") == 1
+    assert rest.endswith(b"0\r\n\r\n")
     writer.close()
 
 

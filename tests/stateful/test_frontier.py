@@ -109,8 +109,8 @@ class FrontierMachine(RuleBasedStateMachine):
             bench=BENCH,
             heads=HEADS,
         )
-        self.frontier.host_limit = self.host_limit
-        self.frontier.may_charge = self.may_charge
+        self.frontier.budgets.per_host = self.host_limit
+        self.frontier.budgets.may_charge = self.may_charge
         for lent in self.model.lent.values():
             self.frontier.host(lent.host, self.now, self.wall).attach_lanes(lent.lanes)
         for _ in self.frontier.recover(self.now, self.wall):
@@ -279,7 +279,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @rule(may=st.sampled_from([True, True, False]))
     def budget(self, may: bool) -> None:
-        self.may_charge = self.frontier.may_charge = may
+        self.may_charge = self.frontier.budgets.may_charge = may
         self.frontier.release_held()
 
     # ------------------------------------------------------------------------------------------------ time and the disk

@@ -193,6 +193,24 @@ def test_a_new_round_asks_again_with_what_was_known() -> None:
     }
 
 
+def test_a_round_that_looks_for_more_than_the_one_before_asks_for_pages_whole() -> None:
+    """A 304 has no links: what a smaller depth had cut off would never be found."""
+    bench = Bench(replace(FREE, max_depth=1))
+    first_round(bench, TAGGED)
+    bench.config = replace(FREE, max_depth=3, delay=0.5)
+    bench.restart()
+    bench.join()
+    [lease] = [*again(bench, f"{SITE}/0"), *sent(m.Lease, bench.wait(5))]
+    assert lease.requests[0].form == m.Form("GET", (), None, None, 1, 0, None)
+    bench.page(lease, 0, TAGGED, body=b"<asked><answered>", split=7)
+    bench.config = replace(bench.config, delay=2.0)
+    bench.restart()
+    bench.join()
+    bench.give(NewRound(2, None))
+    [lease] = [*bench.seed(f"{SITE}/0"), *sent(m.Lease, bench.wait(5))]
+    assert dict(lease.requests[0].form.headers)["If-None-Match"] == '"v1"', "looks for the same"  # type: ignore[union-attr]
+
+
 def test_not_modified_is_a_revisit_and_keeps_what_the_next_round_needs() -> None:
     bench = Bench(FREE)
     first_round(bench, TAGGED)
@@ -310,12 +328,12 @@ def test_pages_per_host_are_counted_without_holding_hosts_in_memory() -> None:
     bench.join()
     bench.seed(*(f"https://h{number % 5}.test/{number}" for number in range(20)))
     frontier = bench.shard.frontier
-    assert (bench.shard.leases.requests, frontier.held, frontier.lendable) == (5, 15, 0)
+    assert (bench.shard.leases.requests, frontier.budgets.held, frontier.lendable) == (5, 15, 0)
     bench.restart()
     frontier = bench.shard.frontier
-    assert (frontier.held, frontier.lendable) == (15, 0)
+    assert (frontier.budgets.held, frontier.lendable) == (15, 0)
     frontier.limit_hosts(2, bench.now, bench.wall)
-    assert (frontier.held, frontier.lendable) == (10, 5)
+    assert (frontier.budgets.held, frontier.lendable) == (10, 5)
     bench.adds_up()
 
 

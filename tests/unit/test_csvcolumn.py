@@ -111,7 +111,7 @@ def test_a_line_break_of_old_in_a_row_is_told() -> None:
     [
         (b"name,website\n", "websit", "no column 'websit'; did you mean website?"),
         (b"name;website\n", "shop", "no column 'shop'; the first line names: name, website"),
-        (b"name,website\n", "", "which column?"),
+        (b"name,website\n", "", "which column? The first line names: name, website (or give its number)"),
         (b"", "website", "no column 'website'"),
         (b"name\n", "0", "no column '0'"),
         (b'"\n', "x", "no column 'x'"),
@@ -207,6 +207,8 @@ def test_what_is_wrong_with_a_table_is_told_before_anything_begins(tmp_path: Pat
     table.write_text("name,website\n")
     with pytest.raises(UsageError, match=r"firms.csv: no column 'ulr'"):
         read([f"{table}#ulr"])
+    with pytest.raises(UsageError, match=r"did you mean .*firms\.csv#website\?"):
+        read([str(tmp_path / "frims.csv#website")])
     table.write_bytes("name,website\n".encode("utf-16"))
     with pytest.raises(UsageError, match="UTF-16"):
         read([f"{table}#website"])

@@ -171,7 +171,7 @@ def test_when_the_bench_empties_the_next_in_line_are_looked_at_in_the_same_breat
 @pytest.mark.parametrize("limit", [1, 5, 30])
 def test_the_limit_of_a_host_holds_over_several_refills_of_its_head(limit: int) -> None:
     there = Bench(heads=4)
-    there.frontier.host_limit = limit
+    there.frontier.budgets.per_host = limit
     there.admit("a.test", *range(100))
     assert len(there.take("a.test", 64)) == limit
 
@@ -180,11 +180,11 @@ def test_when_the_budget_is_used_up_only_what_was_lent_before_is_lent() -> None:
     there = Bench()
     there.admit("a.test", 1, 2)
     there.admit("a.test", 3, flags=CHARGED)
-    there.frontier.may_charge = False
+    there.frontier.budgets.may_charge = False
     assert there.frontier.lendable == 1
     assert there.take("a.test", 9) == [3]
     assert there.frontier.ready(there.now, there.wall) is None
-    there.frontier.may_charge = True
+    there.frontier.budgets.may_charge = True
     there.frontier.release_held()
     assert there.frontier.ready(there.now, there.wall) is not None
 
@@ -194,7 +194,7 @@ def test_when_the_budget_is_used_up_only_what_was_lent_before_is_lent() -> None:
 
 def test_a_host_whose_held_requests_were_withdrawn_does_not_say_for_ever_that_it_stands_in_line() -> None:
     there = Bench()
-    there.frontier.host_limit = 0
+    there.frontier.budgets.per_host = 0
     there.admit("a.test", 1)
     host = there.frontier.host("a.test", there.now, there.wall)
     assert there.frontier.withdraw(host, Request("https://a.test/1", 0, 0, 0, 0, "", None, None), there.now)

@@ -3,8 +3,8 @@
 export const GROUPS = [
   { id: "ok", name: "Fetched" },
   { id: "redirect", name: "Redirects" },
-  { id: "client", name: "Client errors" },
-  { id: "server", name: "Server errors" },
+  { id: "client", name: "4xx" },
+  { id: "server", name: "5xx" },
   { id: "failed", name: "Failed" },
   { id: "excluded", name: "Left out" },
 ];

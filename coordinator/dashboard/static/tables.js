@@ -153,7 +153,10 @@ export function workerTable() {
         title: "CPU",
         kind: "num cpu",
         hint: "of one processor",
-        fill: (cell, row) => text(cell, `${row.cpu_percent}%`),
+        fill(cell, row) {
+          text(part(cell, "span", "figure"), `${row.cpu_percent}%`);
+          text(part(cell, "div", "note"), row.extract_percent ? `extractors ${row.extract_percent}%` : "");
+        },
       },
       {
         title: "memory",

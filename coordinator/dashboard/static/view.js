@@ -38,7 +38,7 @@ const TILES = [
   {
     id: "in-flight",
     name: "in flight",
-    fill: (s) => [format.number(s.in_flight), "", `${format.number(lanes(s))} lanes`],
+    fill: (s) => [format.number(s.in_flight), "", lanes(s) ? `of ${format.number(lanes(s))} lanes` : ""],
   },
   { id: "queued", name: "queued", fill: (s) => [format.number(s.queued), "", aside(s)] },
   {
@@ -277,6 +277,9 @@ export class View {
         : []),
     ]);
     const left = [
+      ...Object.entries(status.items).map(([kind, count]) => [`Items: ${kind}`, format.number(count), ""]),
+      ...(status.files ? [["Files", format.number(status.files), format.size(status.file_bytes)]] : []),
+      ...status.poison.map((url) => ["Poison: look at it", url, ""]),
       ...Object.entries(status.refused).map(([rule, count]) => [
         `Links left out: ${rule}`,
         format.number(count),
