@@ -10,6 +10,7 @@ Invariant: a row names a file only if it is durable by then. No I/O, no clock: w
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from common import messages as m
@@ -21,6 +22,8 @@ from coordinator.leases import OpenLease
 from coordinator.state import ShardState
 from coordinator.steps import DropPieces, HashPart, KeepPiece
 from coordinator.store.rows import FileRow, file_digest_row, file_row, pack, request_row
+
+VALIDATOR = re.compile(r"[\x20-\x7e]{1,1000}")
 
 LATER = "later"
 """In place of a refusal's code: there is no answer yet."""
@@ -46,6 +49,8 @@ class Downloads:
         if len(body) != PIECE_BYTES or piece.index > state.config.max_file_bytes // PIECE_BYTES:
             return "piece"
         lease.progress_at = now
+        if piece.validator is not None and VALIDATOR.fullmatch(piece.validator) is None:
+            piece = replace(piece, validator=None)  # it becomes a header, at another worker
         key = self.key(host, lease.requests[piece.ordinal])
         part, refusal = state.partials.piece(key, piece)
         if part is not None:
@@ -79,6 +84,15 @@ class Downloads:
         return replace(page, facts=page.facts._replace(digest=digest)), body
 
     # ------------------------------------------------------------------------------------------------- its end
+
+    def told(self, page: m.Page, body: bytes) -> m.Page:
+        """The Page with the length that its file has, whatever its worker says."""
+        if page.file is None or page.facts.outcome != Outcome.OK.code:
+            return page
+        length = page.pieces * PIECE_BYTES + len(body)
+        return (
+            page if page.facts.length == length else replace(page, facts=page.facts._replace(length=length))
+        )
 
     def got_further(self, page: m.Page, outcome: Outcome) -> bool:
         """Whether a download broke off after it had gone on from an earlier fetch, and brought more than that: no try

@@ -40,6 +40,11 @@ ROOM_SECONDS = 1.0
 BAD_LINES_TOLD = 20
 """Bad lines that are told to the person; the rest is counted, and told in DIR/seeds."""
 
+CREDENTIALS_DROPPED = (
+    "user names and passwords in URLs are dropped, and masked in all files; to send them: "
+    "--header 'Authorization: Basic ...', or for one host `header` below [[host]] in crawl.toml"
+)
+
 log = get_logger("coordinator.intake")
 
 
@@ -97,6 +102,7 @@ class Intake:
         self.first: list[str] = []
         """The first few seeds as URLs: what the last screen explains when none gave a page."""
         self.scope_grew = False
+        self._told_credentials = False
 
     async def read(self, arguments: Sequence[str]) -> Tally:
         """Read all of it; returns what these arguments gave. UsageError before anything is admitted."""
@@ -139,6 +145,9 @@ class Intake:
             requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, form))
             if len(self.first) < 10 and seed.kind == "url":
                 self.first.append(seed.url)
+        if not self._told_credentials and any(seed.credentials for seed in batch):
+            self._told_credentials = True
+            self._say(CREDENTIALS_DROPPED)
         fresh = iter(await self._feed.give(lambda number: Seeds(number, tuple(requests))))
         lines = []
         for seed in batch:

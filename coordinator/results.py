@@ -106,8 +106,10 @@ class Results:
         page = _sayable(page)
         pieces: list[Chunk] = []
         host = state.frontier.host(lease.host, now, wall)
-        if page.file is not None and (refusal := self._downloads.ready(host, lease, page, body)) is not None:
-            return refusal
+        if page.file is not None:
+            page = self._downloads.told(page, body)
+            if (refusal := self._downloads.ready(host, lease, page, body)) is not None:
+                return refusal
         key = piece_key(page.session, page.lease, page.ordinal)
         if page.pieces and page.file is None:
             if not state.pieces.get(key, set()).issuperset(range(page.pieces)):

@@ -11,14 +11,16 @@ blank lines and lines that begin with `#` count as lines and give nothing. No mo
 memory, of a CSV file one row (csvcolumn.py).
 
 What is wrong with an argument is a UsageError, raised by `read` before the first seed, so that nothing is
-half done. What is wrong with a line is a Seed without a URL: it is told, counted and skipped. It does not
-decide whether a seed is new, nor look at scope; http instead of https for a bare host is tried by whoever
-fetches it.
+half done; so is a file that holds something else than seeds, by its first lines. What is wrong with a line is a
+Seed without a URL: it is told, counted and skipped. It does not decide whether a seed is new, nor look at scope;
+http instead of https for a bare host is tried by whoever fetches it.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
+import io
 import itertools
 import math
 import os
@@ -32,6 +34,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal, cast
 
 from common.errors import BadURL, UsageError
+from common.masking import masked_url
 from common.nearest import closest
 from common.scope import suffixes
 from common.url import MAX_LENGTH, CanonicalURL, canonical
@@ -54,6 +57,12 @@ MAX_RANGES: Final = 8
 MAX_RANGE: Final = 100_000_000
 """URLs that one range may stand for. More is a slip of the finger more often than a plan."""
 
+FIRST_LINES: Final = 100
+"""Lines of a file that are looked at before any is admitted: does it hold seeds?"""
+
+_FIRST_BYTES = 1 << 16
+_FEW_LINES = 20  # with fewer, a file of bad lines only is small enough to be told line by line
+_NEARLY_ALL = 0.9
 _MAX_GIVEN = 2048  # characters of a line kept in a Seed, for messages and for the `seed` column
 _MAX_NEIGHBOURS = 10_000  # files looked at for "did you mean"
 
@@ -68,18 +77,20 @@ class Seed:
     line: int
     """From 1, blank lines and remarks included; where a row of several lines begins."""
     given: str
-    """As written, a range unexpanded; cut to 2048 characters."""
+    """As written, a range unexpanded, credentials masked; cut to 2048 characters."""
     url: CanonicalURL | None
     kind: Literal["url", "sitemap"] = "url"
     bare: bool = False
     """A host without a scheme: `url` says https, and http is to be tried if that is refused."""
     reason: str | None = None
-    """A stable code: those of BadURL, `encoding`, `range`, `damaged` (the file ends or breaks here); of a CSV
-    file also `csv` and `column`."""
+    """A stable code: those of BadURL, `host` (a bare host that is none), `encoding`, `range`, `damaged` (the file ends
+    or breaks here); of a CSV file also `csv` and `column`."""
     error: str | None = None
     """`reason` in words for people."""
     part: int = 0
     """Which URL of a range, from 0: (source, line, part) names a seed."""
+    credentials: bool = False
+    """A user name or password stood in it; `url` is without them."""
 
 
 def read(
@@ -102,33 +113,32 @@ def read(
 
 def parse(text: str, source: str, line: int, *, max_length: int = MAX_LENGTH) -> Iterator[Seed]:
     """The seeds of one line that is no file: one, or those of a range; never none."""
-    given = _short(text, _MAX_GIVEN)
+    shown = masked_url(text)
+    given, credentials = _short(shown, _MAX_GIVEN), shown != text
     try:
-        texts = _expanded(text)
+        texts = _expanded(shown)
     except _BadRange as bad:
-        yield Seed(source, line, given, None, reason="range", error=str(bad))
+        yield Seed(source, line, given, None, reason="range", error=str(bad), credentials=credentials)
         return
     for part, one in enumerate(texts):
         kind: Literal["url", "sitemap"] = "url"
         if one[:8].lower() == "sitemap:":
             kind, one = "sitemap", one[8:].strip()
-        bare = _bare_host(one) is not None
+        host = _bare_host(one)
+        bare = host is not None
         try:
             url = canonical("https://" + one if bare else one, max_length=max_length)
         except BadURL as bad:
-            yield Seed(
-                source,
-                line,
-                given,
-                None,
-                kind,
-                bare,
-                bad.reason,
-                _in_words(bad.reason, one, max_length),
-                part,
-            )
+            words = _in_words(bad.reason, one, max_length)
+            yield Seed(source, line, given, None, kind, bare, bad.reason, words, part, credentials)
+            continue
+        # Of an argument `_check_text` asks, which has more to say.
+        wrong = None if host is None or source == COMMAND_LINE else _no_host(host, url)
+        if wrong is None:
+            yield Seed(source, line, given, url, kind, bare, part=part, credentials=credentials)
         else:
-            yield Seed(source, line, given, url, kind, bare, part=part)
+            error = f"{_short(host or '')}: {wrong}"
+            yield Seed(source, line, given, None, kind, bare, "host", error, part)
 
 
 # --------------------------------------------------------------------------------------- arguments
@@ -167,11 +177,15 @@ def _check(argument: str, position: int, max_length: int) -> None:
     if stat.S_ISREG(mode):  # not a pipe, which can be opened only once
         with _opened(argument) as file:
             _refuse_utf16(argument, file.read(2))
+            file.seek(0)
+            _refuse_other(argument, _lines(_head(argument, file), argument, 0, max_length))
 
 
 def _check_table(path: str, column: str) -> None:
     with _opened(path) as file:
         _refuse_utf16(path, file.read(2))
+        file.seek(0)
+        _head(path, file)
         file.seek(0)
         try:
             csvcolumn.cells(_unpacked(file), column)
@@ -186,6 +200,35 @@ def _refuse_utf16(path: str, begin: bytes) -> None:
         raise UsageError(f"{_short(path)} is in UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
 
 
+def _head(path: str, file: BinaryIO) -> BinaryIO:
+    """The first lines of a file, unpacked. UsageError where they are no text."""
+    head = io.BytesIO()
+    try:
+        unpacked = _unpacked(file)
+        for _ in range(FIRST_LINES):
+            if not head.write(unpacked.readline(_FIRST_BYTES)) or head.tell() >= _FIRST_BYTES:
+                break
+    except _DAMAGE:
+        pass  # told where it is read on
+    if b"\0" in head.getvalue():
+        raise UsageError(
+            f"{_short(path)} is no text (it has NUL bytes): seeds are lines of URLs, or a CSV file"
+        )
+    head.seek(0)
+    return head
+
+
+def _refuse_other(argument: str, seeds: Iterator[Seed]) -> None:
+    """UsageError where nearly all of the first lines are bad: of whatever it is, some may pass for hosts."""
+    read = list(itertools.islice(seeds, FIRST_LINES))
+    bad = [seed for seed in read if seed.url is None]
+    if len(read) >= _FEW_LINES and len(bad) >= _NEARLY_ALL * len(read):
+        raise UsageError(
+            f"{_short(argument)} does not look like seeds: of its first {len(read)} lines {len(bad)} are no URLs"
+            f" (line {bad[0].line}: {bad[0].error})"
+        )
+
+
 def _table(argument: str) -> tuple[str, str] | None:
     """(file, column) of what names both; the first `#` before which a file stands parts them."""
     place = argument.find("#")
@@ -197,11 +240,12 @@ def _table(argument: str) -> tuple[str, str] | None:
 
 
 def absolute(argument: str) -> str:
-    """The same seed for somebody who stands in another folder: files with their whole path."""
+    """The same seed for somebody who stands in another folder, and to keep: files with their whole path, URLs without
+    their credentials."""
     if os.path.isfile(argument):
         return os.path.abspath(argument)
     table = _table(argument)
-    return argument if table is None else f"{os.path.abspath(table[0])}#{table[1]}"
+    return masked_url(argument) if table is None else f"{os.path.abspath(table[0])}#{table[1]}"
 
 
 def _opened(path: str) -> BinaryIO:
@@ -215,11 +259,12 @@ def _check_text(argument: str, position: int, max_length: int) -> None:
     text = argument.strip()
     first = next(parse(text, COMMAND_LINE, position, max_length=max_length))
     if first.url is not None:
-        host = _bare_host(text.removeprefix("sitemap:"))
-        if host is None or first.kind == "sitemap" or _is_known_host(host):
+        host = None if first.kind == "sitemap" else _bare_host(text)
+        wrong = None if host is None else _no_host(host, first.url, typed=True)
+        if wrong is None:
             return
-        why = f"no host of the public internet ({host.rpartition('.')[2]!r} is no top-level domain)"
-        way_out = f"; if it is a host of yours, write https://{text}"
+        why, _, advice = wrong.partition("; ")
+        way_out = f"; {advice}" * bool(advice)
     elif first.reason in ("range", "too_long") or re.match(r"(?i)\s*(sitemap:|[a-z][a-z0-9+.-]*://)", text):
         raise UsageError(f"{_short(argument)}: {first.error}")
     else:
@@ -245,23 +290,43 @@ def _neighbour(path: str) -> str | None:
     return None if close is None else f"{Path(folder) / close}{mark}{column}"
 
 
-# Names that never leave a house or a laboratory (RFC 2606, 6761, 6762, 8375; ICANN's .internal). On the
-# command line any other unknown ending is more likely a file that is not there.
+# Names that never leave a house or a laboratory (RFC 2606, 6761, 6762, 8375; ICANN's .internal). Any other
+# unknown ending is more likely a file that is not there, or no host at all.
 _PRIVATE_ENDINGS = frozenset(
     {"test", "example", "invalid", "localhost", "local", "internal", "lan", "home.arpa"}
 )
 
 
-def _is_known_host(host: str) -> bool:
-    name = re.sub(r":\d*$", "", host).rstrip(".").lower()
+_is_address = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}").fullmatch
+_is_name = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?").fullmatch
+
+
+def _no_host(host: str, url: CanonicalURL, *, typed: bool = False) -> str | None:
+    """Why a bare host is none that a person would mean; `url`: what the URL standard makes of it. None: it is one.
+
+    The standard takes `super().call(x)` for a host, and `1.5` for 1.0.0.5. `typed`: by hand, where four numbers are an
+    address; in a file those of the form n.n.n.0 are versions.
+    """
+    name = re.sub(r":\d*$", "", url.split("/")[2]).rstrip(".")
     ending = name.rpartition(".")[2]
-    if name.startswith("[") or ending.isdecimal() or ending in _PRIVATE_ENDINGS:
-        return True
-    try:
-        ascii_name = canonical(f"https://{name}/").split("/")[2]
-    except BadURL:
-        return False
-    return suffixes().publicsuffix(ascii_name, accept_unknown=False) is not None
+    if name.startswith("[") or name in _PRIVATE_ENDINGS:
+        return None
+    if ending.isdecimal():
+        is_address = _is_address(re.sub(r":\d*$", "", host)) is not None
+        if is_address and (typed or ending != "0"):
+            return None
+        return f"no host name{' but perhaps a version' * is_address}; for the address write http://{name}/"
+    if "." not in name or _is_name(name) is None:
+        return "no host name"
+    if ending in _PRIVATE_ENDINGS or _is_public(ending):
+        return None
+    way_out = f"if it is a host of yours, write https://{_short(host)}"
+    return f"no host of the public internet ({_short(ending)!r} is no top-level domain); {way_out}"
+
+
+@functools.lru_cache(4096)
+def _is_public(ending: str) -> bool:
+    return suffixes().publicsuffix(f"x.{ending}", accept_unknown=False) is not None
 
 
 # --------------------------------------------------------------------------------------- lines
@@ -271,6 +336,10 @@ def _lines(file: BinaryIO, source: str, skip: int, max_length: int) -> Iterator[
     number = 0
     try:
         unpacked = _unpacked(file)
+        if unpacked is file and b"\0" in _peek(file, 1):  # of a pipe: files were looked at before
+            error = "no text (it has NUL bytes): nothing of it was read"
+            yield Seed(source, 1, "", None, reason="damaged", error=error)
+            return
         while True:
             number += 1
             raw = unpacked.readline(MAX_LINE + 1)
@@ -294,6 +363,11 @@ def _lines(file: BinaryIO, source: str, skip: int, max_length: int) -> Iterator[
                 start = raw[:_MAX_GIVEN].decode("utf-8", "backslashreplace").strip()[:_MAX_GIVEN]
                 error = f"not UTF-8 (byte {bad.start + 1} of the line)"
                 yield Seed(source, number, start, None, reason="encoding", error=error)
+                continue
+            if "\0" in text:
+                yield Seed(
+                    source, number, _short(text, 200), None, reason="encoding", error="a NUL byte in it"
+                )
                 continue
             if text and not text.startswith("#"):
                 for seed in parse(text, source, number, max_length=max_length):
@@ -342,14 +416,19 @@ def _looks_like_names(text: str) -> bool:
 def _unpacked(file: BinaryIO) -> csvcolumn.Lines:
     """`file` as it is or through an unpacker; memory is bounded by the format's window (Zstandard: 128 MiB,
     gzip: 32 KiB), however well the content was packed."""
-    peek = getattr(file, "peek", None)
-    magic: bytes = peek(4)[:4] if peek is not None else b""
+    magic = _peek(file, 4)[:4]
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
     skippable = magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5  # what pzstd begins its files with
     if magic == b"\x28\xb5\x2f\xfd" or skippable:
         return cast(csvcolumn.Lines, zstd.ZstdFile(file))
     return file
+
+
+def _peek(file: BinaryIO, size: int) -> bytes:
+    """What can be read next, as far as it is there; waits for the first byte."""
+    peek = getattr(file, "peek", None)
+    return cast(bytes, peek(size)) if peek is not None else b""
 
 
 # --------------------------------------------------------------------------------------- a line

@@ -395,6 +395,7 @@ class ShardServer:
 
     async def _commit(self) -> None:
         commit = self.core.seal(clock.now(), clock.wall())
+        self._set_alarm()  # what could not be lent with this commit may be due before anything comes
         if commit.rows or commit.outputs or self._sink.has_waiting:
             self._commit_began = began = clock.now()
             await self._make_durable(commit)
@@ -455,13 +456,14 @@ class ShardServer:
                     self._told(instruction)
 
     def _hash(self, step: HashPart) -> None:
-        """Read a download's part beside the loop; the core hears of it."""
+        """Read a download's part beside the loop; the core hears of it, unless it has been stopped."""
+
+        def told(done: asyncio.Future[str | None]) -> None:
+            if not done.cancelled() and not self._stopping:
+                self.deliver(Hashed(step.session, step.number, done.result()))
+
         work = self._loop.run_in_executor(self._hasher, self._sink.digest, step.part, step.pieces, step.tail)
-        work.add_done_callback(
-            lambda done: (
-                None if done.cancelled() else self.deliver(Hashed(step.session, step.number, done.result()))
-            )
-        )
+        work.add_done_callback(told)
 
     def _set_alarm(self) -> None:
         """Wake the core when something is due."""

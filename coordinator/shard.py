@@ -239,13 +239,15 @@ class Shard:
                 holder.lanes = holder.requests = 0
         if state.recalled:
             self._sessions.tell_recalled()
-        self._lending.lend(now, wall)
+        if not self._sessions.owes_answers:
+            self._lending.lend(now, wall)
         out, state.now = state.now, []
         return out
 
     def next_wakeup(self) -> float | None:
         """When to send a Tick at the latest; None: only an event can change anything."""
-        times = (self._state.leases.next_deadline(), self._lending.next_wakeup())
+        lending = None if self._sessions.owes_answers else self._lending.next_wakeup()
+        times = (self._state.leases.next_deadline(), lending)
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -268,6 +270,9 @@ class Shard:
     def seal(self, now: float, wall: float) -> Commit:
         """Take all that waits, as one commit; the shell makes it durable, then calls `committed`."""
         state = self._state
+        if self._sessions.owes_answers:
+            # Not at each message that this commit answers: leases leave no sooner so, and hold more (ADR 0025).
+            self._lending.lend(now, wall)
         self._sessions.give_answers()
         if state.rows.dirty or state.outputs.dirty or state.frontier.dirty:
             state.frontier.flush(now, wall)

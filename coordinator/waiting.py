@@ -325,7 +325,8 @@ def _asides(facts: Facts) -> Iterator[Waiting]:
         and longest.alone_seconds > max(60.0, 2 * facts.queued / facts.rate)
     ):
         lasts = time_text(longest.alone_seconds)
-        text = f"{longest.host} alone takes {lasts}: {number_text(longest.queued)} queued × {longest.delay_seconds:g} s"
+        queued, delay = number_text(longest.queued), _figure(longest.delay_seconds)
+        text = f"{longest.host} alone takes {lasts}: {queued} queued × {delay} s"
         lanes = "" if longest.per_host >= 4 else "yours? --per-host 4"
         yield _say(
             "longest_queue",
@@ -431,7 +432,7 @@ def pace(hosts: int, delay: float, per_host: int) -> str:
         return f"{plural(hosts, 'host')}{each}: as fast as the servers answer; more processes will not help"
     hint = "; yours? --per-host 4 --delay 0" if hosts <= FEW_HOSTS and per_host < 4 else ""
     return (
-        f"{plural(hosts, 'host')}{each} × {delay:g} s: at most {lanes / delay:,.3g} "
+        f"{plural(hosts, 'host')}{each} × {_figure(delay)} s: at most {_figure(lanes / delay)} "
         f"page{'' if lanes == delay else 's'}/s; more processes will not help{hint}"
     )
 
@@ -481,6 +482,11 @@ def _say(
     line = f"{text}{between}{hint}" if hint else text
     kept = tuple(escaped(each) for each in examples[:5])
     return Waiting(what, escaped(line), count, None if until is None else max(0.0, until), kept, hint)
+
+
+def _figure(value: float) -> str:
+    """With three digits that mean something, and never as a power of ten: `0.0667`, `1,760`."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _until(group: Group, verb: str) -> str:

@@ -7,11 +7,15 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from common.log import LogSettings, set_up_log
+
+if TYPE_CHECKING:
+    from tests.support.site import Site
 
 _TESTS = Path(__file__).parent
 _KINDS = ("unit", "stateful", "simulation", "fuzz", "loopback", "cluster")
@@ -34,6 +38,15 @@ def the_log_as_it_was() -> Iterator[None]:
     set_up_log(LogSettings())
     root.handlers[:] = before
     logging.captureWarnings(False)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """The web of one test; a module whose web is another one has a fixture of its own with this name."""
+    from tests.support.site import Site  # here, for unit tests need no server
+
+    with Site() as site:
+        yield site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -179,6 +179,8 @@ class Debts:
 
     def await_pieces(self, visit: Visit, ordinal: int, report: Report) -> bool:
         """Whether a download's Page has to wait for pieces that are not answered; it is remembered then."""
+        if report.file is None or not report.file.began:
+            return False
         numbers = {
             number
             for number, owed in self._owed.items()

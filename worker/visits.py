@@ -126,10 +126,12 @@ class Visits:
         if self._config is None or self._suspicion.standing is not Standing.WATCHING:
             return 0
         tuning = self._config.tuning
-        pages = len(self._owed) - self._owed.pieces + len(self._suspicion)
-        if not pages and not self._owed.pieces:
+        # Pieces of downloads are bounded by the budget for bodies: others need not wait because some are long.
+        pieces = self._owed.pieces
+        pages = len(self._owed) - pieces + len(self._suspicion)
+        if not pages:
             return max(1, tuning.unacknowledged_pages)
-        if self._owed.bytes >= tuning.unacknowledged_bytes:
+        if self._owed.bytes - pieces * m.PIECE_BYTES >= tuning.unacknowledged_bytes:
             return 0
         return tuning.unacknowledged_pages - pages
 

@@ -77,7 +77,7 @@ def export(
     """Write pages, items, links or seeds of a crawl for other tools. The crawl may be running.
 
     What is committed at this moment is exported, however big, in little memory. Parquet needs
-    `pip install 'shoal[parquet]'`, s3:// needs `shoal[s3]`; its keys and region are the AWS_* variables'.
+    `pip install pyarrow`, s3:// needs `pip install obstore`; its keys and region are the AWS_* variables'.
 
     \b
       coord export crawl1 --to pages.parquet

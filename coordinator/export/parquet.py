@@ -1,4 +1,4 @@
-"""Parquet by pyarrow, the only file that knows it: an extra, `pip install 'shoal[parquet]'` (ADR 0017).
+"""Parquet by pyarrow, the only file that knows it: the extra `parquet` (ADR 0017).
 
 Lines become row groups of at most ROWS rows or BYTES bytes of JSON, each parsed by Arrow's own reader and written at
 once, so memory does not grow with the crawl. Zstandard; a dictionary where values repeat; times are timestamps in
@@ -35,7 +35,7 @@ def need_pyarrow() -> None:
         import_module("pyarrow.parquet")
     except ImportError:
         raise UsageError(
-            "Parquet needs pyarrow, which is not installed: pip install 'shoal[parquet]'"
+            "Parquet needs pyarrow, which is not installed: pip install pyarrow"
         ) from None
 
 

@@ -2,7 +2,7 @@
 
 A target is there whole or not at all. A file is written under another name beside it, fsynced, renamed. An object is
 uploaded in parts, which become it when the last one was sent; the upload is aborted when anything fails. obstore, the
-only library that speaks to stores, is an extra: `pip install 'shoal[s3]'` (ADR 0017). What exists is not replaced
+only library that speaks to stores, is an extra, `s3` (ADR 0017). What exists is not replaced
 unless that is asked for.
 """
 
@@ -159,7 +159,7 @@ class StoredObject:
             import obstore
         except ImportError:
             raise UsageError(
-                f"{self.name} needs obstore, which is not installed: pip install 'shoal[s3]'"
+                f"{self.name} needs obstore, which is not installed: pip install obstore"
             ) from None
         if force:
             return

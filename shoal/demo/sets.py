@@ -5,6 +5,7 @@
     api.demo.test/books            JSON: twenty books at a time, and the cursor of the next ones
     museum.demo.test/              rooms, and what their pages load: from here and from static.demo.test
     guide.demo.test/               a guide with links that lead nowhere, here and on away.demo.test
+    gallery, tv, media             pictures and videos: media.py
 
 Everything follows from the lists below, as in web.py.
 """
@@ -17,6 +18,7 @@ from hashlib import sha256
 from html import escape
 from typing import Final
 
+from shoal.demo.media import media
 from shoal.demo.server import Answer
 
 Place = tuple[str, str]
@@ -68,6 +70,7 @@ def sets(port: int) -> Iterator[tuple[Place, Answer]]:
     yield from _books("api.demo.test")
     yield from _museum("museum.demo.test", "static.demo.test", port)
     yield from _guide("guide.demo.test", "away.demo.test", port)
+    yield from media(port)
 
 
 def _poems(host: str) -> Iterator[tuple[Place, Answer]]:

@@ -33,12 +33,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[MountedDisk]:
     with mounted_disk(tmp_path / "disk", MEGABYTES) as disk:
         yield disk

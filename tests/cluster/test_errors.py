@@ -108,12 +108,6 @@ def test_a_worker_that_cannot_begin_says_why(terminal: Terminal) -> None:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
 def crawler(tmp_path: Path, site: Site) -> Iterator[Terminal]:
     with Terminal(tmp_path, site) as terminal:
         yield terminal

@@ -19,6 +19,8 @@ from urllib.parse import parse_qs
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
+from common.filenames import safe_name
+from shoal.demo.media import PICTURES, TALKS, png, video
 from shoal.demo.server import Answer, Request, serve
 from shoal.demo.sets import BOOKS, BROKEN, FILMS, POEMS, REQUISITES, ROOMS
 from shoal.demo.sites import MEMBER, MINUTES, SHOPS, firm_status, write_csv
@@ -222,6 +224,34 @@ def test_an_archive_of_one_site_and_of_what_its_pages_load(demo: Demo, tmp_path:
     with zipfile.ZipFile(tmp_path / "museum1.wacz") as wacz:
         assert wacz.testzip() is None
         assert "datapackage.json" in wacz.namelist()
+
+
+def test_a_list_of_images_and_again(demo: Demo, tmp_path: Path) -> None:
+    out = crawled("images", demo, tmp_path)
+    with (tmp_path / "pictures1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = {row["url"].rpartition("/")[2]: (out / row["file"]).read_bytes() for row in rows}
+    assert kept == {f"{number}.png": png(number) for number in range(1, PICTURES + 1)}
+    assert sum(path.is_file() for path in (out / "files").rglob("*")) == PICTURES
+    asked = [hit.request.target for hit in demo.hits("gallery.demo.test")]
+    assert len(asked) == len(set(asked)) == PICTURES
+
+
+def test_videos_that_scripts_name(demo: Demo, tmp_path: Path) -> None:
+    out = crawled("videos", demo, tmp_path)
+    found = {talk["title"]: talk["video"] for talk in items(out, "talk")}
+    assert list(found) and set(found) == set(TALKS)
+    lines = {
+        line["url"]: line
+        for path in out.glob("pages/*")
+        for line in map(json.loads, path.read_text().splitlines())
+    }
+    for number, title in enumerate(TALKS[:-1], 1):
+        line = lines[found[title]]
+        assert (out / line["file"]).read_bytes() == video(number)
+        assert safe_name(title)[0] in line["file"] or number == 2
+    assert found[TALKS[1]] == found[TALKS[-1]]
+    assert len(demo.hits("media.demo.test")) == len(TALKS) - 1
 
 
 def test_a_link_checker(demo: Demo, tmp_path: Path) -> None:

@@ -36,12 +36,6 @@ KEYS = (  # noqa: SIM905  the contract's list, to be read beside it
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
 def terminal(tmp_path: Path, site: Site) -> Iterator[Terminal]:
     with Terminal(tmp_path, site) as terminal:
         yield terminal

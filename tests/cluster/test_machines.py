@@ -24,12 +24,6 @@ DELAY = 0.1
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
 def terminal(tmp_path: Path, site: Site) -> Iterator[Terminal]:
     with Terminal(tmp_path, site, delay=DELAY) as terminal:
         yield terminal

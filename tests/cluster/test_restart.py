@@ -7,7 +7,6 @@ besides; how many seconds a start took is told (tests/support/figures.py) and ha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ SLOW = 1.0
 """Seconds that the pages of some hosts take: they are in flight when the coordinator is killed."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ FAST = ["--delay", "0", "--per-host", "4"]
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
 def terminal(tmp_path: Path, site: Site) -> Iterator[Terminal]:
     with Terminal(tmp_path, site, delay=0.2) as terminal:
         yield terminal
@@ -103,7 +97,7 @@ def test_options_change_while_it_runs_and_stay_changed(site: Site, terminal: Ter
 
 
 def test_what_cannot_be_set_is_one_line_and_changes_nothing(site: Site, terminal: Terminal) -> None:
-    running = begin(terminal, wide(site, "a.test", 300))
+    running = begin(terminal, wide(site, "a.test", 1000))
     site.wait_for(2)
     before = (terminal.folder / "c" / "crawl.toml").read_bytes()
     for args, said in (
@@ -151,7 +145,8 @@ def test_a_larger_number_of_pages_lets_a_held_crawl_go_on(site: Site, terminal: 
 def test_a_blocked_host_is_left_within_a_second_and_what_it_had_can_be_had_again(
     site: Site, terminal: Terminal
 ) -> None:
-    seeds = [wide(site, "a.test", 60), wide(site, "b.test", 30)]
+    a, b = 300, 200  # more than there is time for meanwhile, on any machine
+    seeds = [wide(site, "a.test", a), wide(site, "b.test", b)]
     running = begin(terminal, *seeds)
     until(lambda: arrived(site, "a.test", 0, time.monotonic()) > 3, "a.test is crawled")
     blocked = terminal.coord("block", "c", "http://A.test/whatever")
@@ -165,7 +160,7 @@ def test_a_blocked_host_is_left_within_a_second_and_what_it_had_can_be_had_again
     assert running.end().code == 0
     counts = Counter(outcome for url, outcome in outcomes(terminal).items() if "//a." in url)
     assert f"c: {counts['OPERATOR']} requests" in blocked.out, (blocked.out, counts)
-    assert counts["OPERATOR"] + counts["OK"] == 60
+    assert counts["OPERATOR"] + counts["OK"] == a
     agrees(terminal)
     undone = terminal.coord("block", "c", "a.test", "--undo")
     assert "coord retry c --outcome OPERATOR --host a.test" in undone.out, undone
@@ -176,8 +171,8 @@ def test_a_blocked_host_is_left_within_a_second_and_what_it_had_can_be_had_again
     )
     agrees(terminal)
     assert terminal.coord("crawl", "--out", "c", "--no-progress").code == 0
-    assert Counter(outcomes(terminal).values()) == {"OK": 90}
-    assert len(site.fetched()) == len([hit for hit in site.log if hit.target != "/robots.txt"]) == 90
+    assert Counter(outcomes(terminal).values()) == {"OK": a + b}
+    assert len(site.fetched()) == len([hit for hit in site.log if hit.target != "/robots.txt"]) == a + b
     agrees(terminal)
 
 
@@ -195,7 +190,7 @@ def test_failures_are_tried_anew_on_a_running_crawl_and_on_a_stopped_one(
     running = begin(terminal, site.url("a.test"), site.url("b.test"))
     site.wait_for(1)
     assert terminal.coord("set", "c", "--host", "a.test", "delay=0", "per_host=8").code == 0
-    assert terminal.coord("set", "c", "--host", "b.test", "delay=0.5").code == 0
+    assert terminal.coord("set", "c", "--host", "b.test", "delay=60").code == 0
 
     def ended_so(outcome: str) -> int:
         told = terminal.coord("status", "c", "--json")

@@ -34,12 +34,6 @@ from worker.steps import Report
 LIST = '<title>Films</title><a class=film href="/1">one</a><a class=film href="/2">two</a><a href="/about">us</a>'
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
 @pytest.fixture(autouse=True)
 def as_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A worker process loads one extractor; what that leaves behind is taken away."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
-
-import pytest
 
 from tests.support.site import Answer, Site, html
 from worker.exchange import Exchange
@@ -14,12 +11,6 @@ from worker.fetcher import Fetcher, FetcherSettings
 from worker.fetchers import Fetchers
 
 SETTINGS = FetcherSettings(user_agent="one", allow_private=("127.0.0.0/8",), hosts={"a.test": ("127.0.0.1",)})
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
 
 
 async def fetch(fetchers: Fetchers, url: str) -> tuple[Fetcher, Exchange]:

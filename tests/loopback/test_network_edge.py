@@ -8,7 +8,7 @@ import datetime
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,9 @@ from tests.support.serving import (
     HASTY,
     OK,
     SETTINGS,
+    Reading,
     Server,
+    Talk,
     certified,
     failed,
     fetching,
@@ -36,8 +38,6 @@ from worker.resolver import LookupFailed, Resolver, ResolverSettings
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 KIB, MIB = 1 << 10, 1 << 20
-
-Talk = Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def endless(first: bytes, again: bytes, sent: list[int]) -> Talk:
@@ -170,21 +170,17 @@ async def test_a_length_that_is_wrong_costs_no_page_and_no_connection_serves_twi
 
 async def test_what_was_renamed_to_make_sense_is_kept() -> None:
     answer = HEAD + b"Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    go_on = asyncio.Event()
+    reading = Reading()
 
     async def slow(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.head(reader)
         writer.write(answer)
-        await go_on.wait()
+        await reading.wait()
         writer.write(b"3\r\ndef\r\n0\r\n\r\n")
         await reader.read()
 
-    def accept(status: int, headers: object) -> bool:
-        go_on.set()
-        return True
-
     async with serving(slow) as server, fetching() as fetcher:
-        exchange = await got(fetcher, server.url(), accept_body=accept)
+        exchange = await got(fetcher, server.url(), accept_body=reading.accept)
         assert (exchange.payload, exchange.truncated) == (b"abcdef", None)
         assert exchange.raw_headers == (
             (b"X-Shoal-Content-Length", b"99"),
@@ -193,7 +189,7 @@ async def test_what_was_renamed_to_make_sense_is_kept() -> None:
 
 
 async def test_more_than_was_said_that_comes_late_is_no_harm_either() -> None:
-    reading = asyncio.Event()
+    reading = Reading()
 
     async def late(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.head(reader)
@@ -202,12 +198,8 @@ async def test_more_than_was_said_that_comes_late_is_no_harm_either() -> None:
         writer.write(b"def and more")
         await reader.read()
 
-    def accept(status: int, headers: object) -> bool:
-        reading.set()
-        return True
-
     async with serving(late) as server, fetching() as fetcher:
-        exchange = await got(fetcher, server.url(), accept_body=accept)
+        exchange = await got(fetcher, server.url(), accept_body=reading.accept)
         assert (exchange.payload, exchange.truncated) == (b"abcdef", None)
         assert fetcher.sockets == (0, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -21,12 +21,6 @@ from worker.resolver import ResolverSettings
 NXDOMAIN, SERVFAIL, REFUSED = 3, 2, 5
 NOBODY = "192.0.2.1"
 """An address that is nobody's (RFC 5737); a connection to it is refused, lost, or has no way to go."""
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
 
 
 class _NameServer(asyncio.DatagramProtocol):

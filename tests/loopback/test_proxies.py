@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.support.serving import (
     OK,
     SETTINGS,
     Server,
+    Talk,
     certified,
     failed,
     fetching,
@@ -37,8 +37,6 @@ from worker.resolver import LookupFailed, Resolver, ResolverSettings
 
 NOTHING_PRIVATE = replace(SETTINGS, allow_private=(), hosts={}, connect=5.0)
 """Behind a proxy private addresses are the proxy's business: the tests' servers are reached all the same."""
-
-Talk = Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture

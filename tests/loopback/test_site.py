@@ -6,19 +6,12 @@ import gc
 import http.client
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from shoal.demo.server import serve
 from shoal.demo.web import START, Web
 from tests.support.site import Answer, Site, html
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
 
 
 def get(site: Site, host: str, target: str) -> tuple[int, bytes]:

@@ -4,7 +4,7 @@
     scripts/reliability              some hours
     scripts/reliability --long       some days
 
-Exit code 1 if anything broke; the page is written all the same, and says so.
+Exit code 1 if anything broke, or could not be run here; the page is written all the same, and says so.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shlex
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.reliability.page import Made, is_broken, page
+from tests.reliability.page import Made, is_broken, is_missing, page
 from tests.reliability.parts import PARTS, Part, Run, Size, summed
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def main() -> int:
     if asked.only is None:
         PAGE.write_text(text)
     print(text)
-    return 1 if any(map(is_broken, made)) else 0
+    return 1 if any(is_broken(each) or is_missing(each) for each in made) else 0
 
 
 def _made(part: Part, size: Size) -> Made:
@@ -71,19 +72,21 @@ def _made(part: Part, size: Size) -> Made:
     begun = time.monotonic()
     run = _run(command, part.bound[size])
     seconds = time.monotonic() - begun
+    last = (run.out.strip().splitlines() or ["it said nothing"])[-1][:_LAST]
+    skipped = last if re.search(r"\b[1-9]\d* skipped\b", last) else None
     failure = None
     if run.code is None:
         failure = f"it was not over after {part.bound[size]:.0f} s"
     elif run.code:
-        said = run.out.strip().splitlines() or ["it said nothing"]
-        failure = f"exit code {run.code}: {said[-1][:_LAST]}"
+        failure = f"exit code {run.code}: {last}"
         print(run.out[-_SAID:], file=sys.stderr)
     try:
         rows = part.read(run)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         rows = []
-        failure = failure or f"it told no figures ({error!r}); was it skipped?"
-    return Made(part, tuple(rows), failure, seconds)
+        if failure is None and skipped is None:
+            failure = f"it told no figures ({error!r})"
+    return Made(part, tuple(rows), failure, seconds, skipped)
 
 
 def _run(command: str, bound: float) -> Run:

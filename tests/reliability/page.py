@@ -28,17 +28,25 @@ class Made:
     failure: str | None
     """What went wrong with it; None: nothing."""
     seconds: float
+    skipped: str | None = None
+    """What of it was left out here, in its tool's words; None: nothing."""
 
 
 def is_broken(made: Made) -> bool:
-    """Whether a promise was broken, or nothing can be said about it."""
+    """Whether a promise was broken, or it failed before anything could be said."""
     return made.failure is not None or any(row.broken not in ("0", CLAIM) for row in made.rows)
+
+
+def is_missing(made: Made) -> bool:
+    """Whether it was not run here, so that nothing is known: neither broken nor kept."""
+    return made.failure is None and not made.rows
 
 
 def page(made: Sequence[Made], size: Size, *, date: str, versions: str) -> str:
     """The whole of docs/reliability.md. `date` and `versions` are words for people."""
     typed = f"scripts/reliability {size.value}".strip()
     broken = [each.part.title for each in made if is_broken(each)]
+    missing = [each.part.title for each in made if is_missing(each)]
     shown = any(row.broken == CLAIM for each in made for row in each.rows)
     lines = [
         "# Reliability: what was tried, and what broke",
@@ -50,20 +58,25 @@ def page(made: Sequence[Made], size: Size, *, date: str, versions: str) -> str:
         lines.append(f"**Broken: {', '.join(broken)}.** What it said stands with each below.")
     elif shown:
         lines += [
-            f"Over all that follows: **{CLAIM}**.",
+            f"Over all that {'was run' if missing else 'follows'}: **{CLAIM}**.",
             "",
             _MEANING,
         ]
+    if missing:
+        lines += ["", f"**Not run here: {', '.join(missing)}.** Of these nothing is known."]
     for each in made:
+        took = "was not run here" if is_missing(each) else f"took {each.seconds:.0f} s"
         lines += [
             "",
             f"## {each.part.title}",
             "",
             f"    {each.part.command[size]}",
             "",
-            f"took {each.seconds:.0f} s.",
+            f"{took}.",
             "",
         ]
+        if each.skipped is not None:
+            lines += [f"Left out here: {each.skipped}", ""]
         if each.failure is not None:
             lines += [f"**It failed**: {each.failure}", ""]
         if each.rows:

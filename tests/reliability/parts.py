@@ -103,8 +103,10 @@ def last_json(out: str) -> dict[str, Any]:
 def simulation(run: Run) -> list[Row]:
     told = last_json(run.out)
     broken = number(told["broken"])
+    first, _, last = told["seeds"].partition("..")
+    early = ", until the first that broke" if told["count"] < int(last) - int(first) else ""
     return [
-        Row(f"Simulated crawls, one seed each, {told['seeds']}", number(told["count"]), broken),
+        Row(f"Simulated crawls, one seed each, {told['seeds']}{early}", number(told["count"]), broken),
         Row("Steps in them, the promises checked after each", number(told["steps"]), broken),
         Row(f"Faults injected: {by_kind(told['faults'])}", number(sum(told["faults"].values())), broken),
     ]

@@ -53,7 +53,9 @@ LINKS = st.lists(URLS, max_size=4)
 RESULTS = st.sampled_from(
     [
         m.Facts(Outcome.OK.code, status=200, elapsed_ms=5),
-        m.Facts(Outcome.OK.code, status=200, elapsed_ms=5),
+        m.Facts(Outcome.OK.code, status=200, elapsed_ms=5, ip="192.0.2.1"),
+        m.Facts(Outcome.OK.code, status=200, elapsed_ms=5, ip="192.0.2.1"),
+        m.Facts(Outcome.OK.code, status=200, elapsed_ms=5, ip="192.0.2.2"),
         m.Facts(Outcome.OK.code, status=200, elapsed_ms=5, digest="sha1:A"),
         m.Facts(Outcome.OK.code, status=200, elapsed_ms=5, simhash=5),
         m.Facts(Outcome.REDIRECT.code, status=301, elapsed_ms=5),
@@ -85,8 +87,11 @@ class ShardMachine(RuleBasedStateMachine):
         host_limit=st.sampled_from([None, None, 3]),
         near=st.sampled_from([None, 3]),
         robots=st.sampled_from([False, False, True]),
+        per_ip=st.sampled_from([32, 1, 1]),
     )
-    def begin(self, max_depth: int | None, host_limit: int | None, near: int | None, robots: bool) -> None:
+    def begin(
+        self, max_depth: int | None, host_limit: int | None, near: int | None, robots: bool, per_ip: int
+    ) -> None:
         self.config = CrawlConfig(
             obey_robots=robots,
             delay=DELAY,
@@ -94,6 +99,7 @@ class ShardMachine(RuleBasedStateMachine):
             max_pages_per_host=host_limit,
             near_duplicates=near,
             retries=1,
+            per_ip=per_ip,
             host=tuple(HostRule(host, per_host=lanes) for host, lanes in LANES.items()),
         )
         self.directory = Path(tempfile.mkdtemp())
@@ -391,7 +397,11 @@ class ShardMachine(RuleBasedStateMachine):
             assert session.lent_requests == sum(len(lease.open) for lease in mine)
             assert session.lent_lanes == sum(lease.width for lease in mine)
         assert all(count >= 0 for count in counts.again.values()), counts.again
+        share = self.config.per_ip
         assert all(count > 0 for count in shard.lending._at_address.values())
+        lined = [host for host in frontier.hosts.values() if host.where is Where.LINED]
+        assert all(host.ip in frontier.addresses for host in lined), lined
+        assert share == 1 or not lined, "nobody waits for an address that is not busy"
 
     @invariant()
     def every_request_is_in_one_place(self) -> None:

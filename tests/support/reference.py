@@ -10,9 +10,7 @@ for) stands here, and `tests/unit/test_reference.py` fails when a key, a file or
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +27,7 @@ from common.tuning import TUNING, Tuning
 from coordinator import policy, traps
 from coordinator.changing import RESTART
 from coordinator.cli import coord
+from tests.support.generated import write_or_check
 from worker.cli import worker
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference.md"
@@ -432,22 +431,5 @@ def _cell(text: str, *, code: bool) -> str:
     return text if code else text.replace("<", "&lt;").replace("*", "\\*")
 
 
-def main() -> None:
-    """Writes the page; with --check, only says whether it is current (exit code 1: it is not)."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/reference", description="Write docs/reference.md from the code."
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
-    given = parser.parse_args()
-    made = page()
-    if given.check:
-        if not PAGE.exists() or PAGE.read_text("utf-8") != made:
-            parser.exit(1, f"reference: docs/{PAGE.name} is not what the code says; run scripts/reference\n")
-        return
-    beside = PAGE.with_suffix(".md.new")
-    beside.write_text(made, "utf-8")
-    os.replace(beside, PAGE)
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, page, program="reference", why="Write docs/reference.md from the code.")

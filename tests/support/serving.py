@@ -27,6 +27,14 @@ HASTY = replace(SETTINGS, silence=0.3, connect=0.3, total=5.0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+class Reading(asyncio.Event):
+    """Set when the head was read and the body is about to be: `accept` is the fetch's `accept_body`."""
+
+    def accept(self, status: int, headers: object) -> bool:
+        self.set()
+        return True
+
+
 class Server:
     """A server on a free port. `connections`: how many it accepted; `asked`: request heads it received."""
 
@@ -45,9 +53,13 @@ class Server:
         return head
 
 
+Talk = Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""What a server does with a connection."""
+
+
 @asynccontextmanager
 async def serving(
-    answer: bytes | Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    answer: bytes | Talk,
     *,
     address: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,

@@ -6,12 +6,12 @@ what the tests check; tests/unit/test_suites.py holds the page to this.
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.generated import write_or_check
 from tests.unit import test_robots, test_robots_files, test_sitemap, test_url
 
 PAGE = Path(__file__).parents[2] / "docs" / "suites.md"
@@ -209,24 +209,12 @@ def _code(text: str | None) -> str:
     return f"{fence}{pad}{shown}{pad}{fence}".replace("|", "\\|")
 
 
-def main() -> None:
-    """Writes the page; with --check, only says whether it is current (exit code 1: it is not)."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/suites", description="Write docs/suites.md from what the tests check."
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not current")
-    given = parser.parse_args()
-    if not FOLDER.is_dir():
-        parser.exit(2, f"suites: no public test data at {FOLDER}\n")
-    made = page(suites())
-    if given.check:
-        if not PAGE.exists() or PAGE.read_text("utf-8") != made:
-            parser.exit(1, f"suites: docs/{PAGE.name} is not what the tests check; run scripts/suites\n")
-        return
-    beside = PAGE.with_suffix(".md.new")
-    beside.write_text(made, "utf-8")
-    os.replace(beside, PAGE)
-
-
 if __name__ == "__main__":
-    main()
+    if not FOLDER.is_dir():
+        sys.exit(f"suites: no public test data at {FOLDER}")
+    write_or_check(
+        PAGE,
+        lambda: page(suites()),
+        program="suites",
+        why="Write docs/suites.md from what the tests check.",
+    )

@@ -120,12 +120,12 @@ def test_what_is_kept_of_a_download_comes_with_its_request() -> None:
     assert LeaseId(fetch.lease) == lease.id
 
 
-def test_pieces_do_not_count_as_pages_that_bound_what_may_begin() -> None:
+def test_pieces_do_not_bound_what_else_may_begin() -> None:
+    """What is in flight of them is bounded by the budget for bodies."""
     desk = Desk()
     lease = desk.lend(*(f"{SITE}/{number}" for number in range(4)), lanes=2, delay=0.0)
-    for index in range(40):
+    for index in range(70):
         piece(desk, lease, index)
     assert desk.agent._room() == desk.config.tuning.unacknowledged_pages
-    for index in range(40, 64):
-        piece(desk, lease, index)
-    assert desk.agent._room() == 0
+    desk.fetched(lease, 1)
+    assert desk.agent._room() == desk.config.tuning.unacknowledged_pages - 1

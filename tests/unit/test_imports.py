@@ -54,6 +54,7 @@ DISTRIBUTIONS = {
 """Import names that are not those of the distribution to install."""
 
 PURE = (
+    "common/filenames.py",
     "common/hostrules.py",
     "common/masking.py",
     "common/normalization.py",
@@ -66,6 +67,7 @@ PURE = (
     "coordinator/bench.py",
     "coordinator/budgets.py",
     "coordinator/crawl.py",
+    "coordinator/downloads.py",
     "coordinator/export/choose.py",
     "coordinator/export/columns.py",
     "coordinator/export/lines.py",
@@ -84,6 +86,7 @@ PURE = (
     "coordinator/orders.py",
     "coordinator/outputs.py",
     "coordinator/permits.py",
+    "coordinator/partials.py",
     "coordinator/policy.py",
     "coordinator/queues.py",
     "coordinator/recent.py",
@@ -101,6 +104,7 @@ PURE = (
     "worker/cookies.py",
     "worker/dates.py",
     "worker/directives.py",
+    "worker/download.py",
     "worker/extracted.py",
     "worker/extractfollow.py",
     "worker/extractitems.py",
@@ -128,6 +132,7 @@ PURE = (
     "worker/steps.py",
     "worker/suspicion.py",
     "worker/text.py",
+    "worker/undoing.py",
     "worker/treesafe.py",
     "worker/visit.py",
     "worker/visits.py",

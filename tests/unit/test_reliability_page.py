@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.page import CLAIM, Made, is_broken, page
+from tests.reliability.page import CLAIM, Made, is_broken, is_missing, page
 from tests.reliability.parts import PARTS, Part, Row, Run, Size, fuzzed, planted, simulation, storms, summed
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,8 @@ def test_the_page_has_a_section_a_part_and_a_table_in_each() -> None:
     for part in PARTS:
         section = text.partition(f"\n## {part.title}\n")[2].partition("\n## ")[0]
         assert any(f"    {command}\n" in section for command in part.command.values()), part.title
-        assert "| what | how many | broken |" in section or "**It failed**" in section, part.title
+        told = ("| what | how many | broken |", "**It failed**", "was not run here")
+        assert any(words in section for words in told), part.title
     assert (CLAIM in text.split("\n## ")[0]) != ("**Broken: " in text)
 
 
@@ -62,6 +63,29 @@ def test_what_broke_is_said_and_nothing_is_claimed(broken: list[Made]) -> None:
     text = written(broken)
     assert is_broken(broken[0])
     assert CLAIM not in text and f"**Broken: {PARTS[0].title}.**" in text
+
+
+def test_what_was_not_run_is_neither_broken_nor_kept() -> None:
+    kept, missing = (
+        made(Row("pages", "7", CLAIM))[0],
+        Made(PARTS[1], (), None, 2.0, "4 skipped in 1.2s"),
+    )
+    text = written([kept, missing])
+    assert is_missing(missing) and not is_broken(missing)
+    assert f"Over all that was run: **{CLAIM}**" in text
+    assert f"**Not run here: {PARTS[1].title}.** Of these nothing is known." in text
+    assert "\nwas not run here.\n\nLeft out here: 4 skipped in 1.2s\n" in text
+
+
+def test_what_was_left_out_of_a_part_is_said_beside_its_rows() -> None:
+    text = written([Made(PARTS[0], (Row("seeds", "8", "0"),), None, 2.0, "3 passed, 1 skipped in 9s")])
+    assert "Left out here: 3 passed, 1 skipped in 9s\n" in text and "| seeds | 8 | 0 |" in text
+    assert "Not run" not in text
+
+
+def test_a_simulation_that_stopped_early_says_so() -> None:
+    told = {"seeds": "0..1000", "count": 623, "steps": 10, "broken": 1, "faults": {"cut": 3}}
+    assert "0..1000, until the first that broke" in simulation(Run(1, json.dumps(told)))[0].what
 
 
 def test_a_part_without_figures_is_no_part_without_faults() -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from coordinator.seeds import COMMAND_LINE, MAX_LINE, Seed, parse, read
+from coordinator.seeds import COMMAND_LINE, MAX_LINE, Seed, absolute, parse, read
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -258,6 +259,96 @@ def test_an_argument_that_is_nothing_says_what_was_tried(
     text.encode()
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress])
+@pytest.mark.parametrize("column", ["", "#website"])
+def test_a_binary_file_is_refused_before_anything_is_admitted(
+    pack: Callable[[bytes], bytes], column: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "python3"
+    path.write_bytes(pack(b"name,website\nhttp://a.test/,http://a.test/\n\x7fELF\0\0\n" + b"5.0.0.0\n" * 100))
+    with pytest.raises(UsageError, match="python3 is no text"):
+        read([str(path) + column])
+
+
+def test_of_a_binary_pipe_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BufferedReader(io.BytesIO(b"http://a.test/\n\0\0\nhttp://b.test/\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe))
+    (seed,) = read(["-"])
+    assert (seed.url, seed.reason) == (None, "damaged")
+
+
+def test_a_nul_byte_later_on_costs_its_own_line(seed_file: Path) -> None:
+    seed_file.write_bytes(b"http://a.test/\n" * 5000 + b"http://b.test/\0\nhttp://c.test/\n")
+    bad = [seed for seed in read([str(seed_file)]) if seed.url is None]
+    assert [(seed.line, seed.reason) for seed in bad] == [(5001, "encoding")]
+
+
+def test_a_file_of_something_else_is_refused_and_a_few_bad_lines_are_not(seed_file: Path) -> None:
+    seed_file.write_text("def f():\n    return super().meth(arg)\n" * 40 + "http://a.test/\n")
+    with pytest.raises(UsageError, match=r"of its first 80 lines 80 are no URLs|of its first 81 lines 80"):
+        read([str(seed_file)])
+    seed_file.write_text("not a URL\n" * 19)
+    assert [seed.reason for seed in read([str(seed_file)])] == ["invalid"] * 19
+    seed_file.write_text("not a URL\nhttp://a.test/\n" * 100)
+    assert len([seed for seed in read([str(seed_file)]) if seed.url]) == 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "super().meth(arg)",
+        "directory.",
+        "'-0x1.99ap-4'",
+        "5.0.0.0",
+        "1.5",
+        "0x7f.1",
+        "wiki.corp",
+        "-a.test",
+        "a..test",
+    ],
+)
+def test_what_only_the_url_standard_takes_for_a_host_is_a_bad_line(text: str) -> None:
+    seed = one(text)
+    assert (seed.url, seed.reason) in [(None, "host"), (None, "invalid")]
+
+
+@pytest.mark.parametrize(
+    "text", ["my_shop.example.com", "10.1.2.3", "a.co.uk:8080/x", "xn--bcher-kva.de", "x.ck"]
+)
+def test_real_host_names_stand_in_a_file(text: str) -> None:
+    assert one(text).url is not None
+
+
+def test_four_numbers_are_an_address_when_a_person_types_them() -> None:
+    assert urls("5.0.0.0") == ["https://5.0.0.0/"]
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("http://user:pa%40ss@a.test/x@y", "http://user:***@a.test/x@y"),
+        ("https://token@a.test/", "https://***@a.test/"),
+        ("sitemap: http://u:p@a.test/s.xml", "sitemap: http://u:***@a.test/s.xml"),
+        ("HTTP:u:p:q@@a.test", "HTTP:u:***@a.test"),
+        ("http://u:p@[1-2].a.test/", "http://u:***@[1-2].a.test/"),
+        ("ftp://u:secret@a.test/", "ftp://u:***@a.test/"),
+        ("http://u:p@", "http://u:***@"),
+    ],
+)
+def test_a_password_in_a_url_is_masked_and_dropped(text: str, given: str, seed_file: Path) -> None:
+    seed_file.write_text(text)
+    for seed in read([str(seed_file)]):
+        assert (seed.given, seed.credentials) == (given, True)
+        assert seed.url is None or "@" not in seed.url.partition("/x")[0]
+    assert absolute(text) == given
+
+
+def test_an_at_sign_elsewhere_is_no_password() -> None:
+    for text in ("http://a.test/u:p@x", "http://a.test?m=a:b@c", "a.test/x@y", "http://a.test/#u:p@x"):
+        seed = one(text)
+        assert (seed.given, seed.credentials) == (text, False)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read_is_told(seed_file: Path) -> None:
     seed_file.write_text("http://a.test/\n")
@@ -272,7 +363,9 @@ def test_no_content_of_a_file_raises(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "anything"
     path.write_bytes(head + b"\n".join(lines))
-    if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in path.read_bytes() and not head):
+        with pytest.raises(UsageError):
+            read([str(path)])
         return
     for seed in read([str(path)]):
         assert (seed.url is None) == (seed.reason is not None)

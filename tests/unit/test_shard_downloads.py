@@ -209,7 +209,7 @@ def test_a_file_is_put_together_from_its_pieces_and_its_line_says_where(desk: De
     whole = b"".join(mib(index) for index in range(3)) + b"end"
     assert desk.end(lease, 3, b"end", began=began, digest=digest(whole), name="../My film.mp4") is None
     line = desk.line()
-    assert (line["outcome"], line["length"], line["method"]) == ("OK", None, DOWNLOAD)
+    assert (line["outcome"], line["length"], line["method"]) == ("OK", len(whole), DOWNLOAD)
     assert (line["warc"], line["record"]) == (None, None)
     assert desk.kept() == [line["file"]]
     assert str(line["file"]).startswith("files/a.test/") and str(line["file"]).endswith(".mp4")
@@ -279,6 +279,13 @@ def test_without_a_validator_it_begins_anew(desk: Desk) -> None:
     desk.piece(lease, 0, mib(0), began=desk.begin(), validator=None)
     desk.release(lease)
     assert desk.kept() == []
+    assert desk.again().resumes == ()
+
+
+def test_what_cannot_be_a_header_is_no_validator(desk: Desk) -> None:
+    lease = desk.lend()
+    desk.piece(lease, 0, mib(0), began=desk.begin(), validator='"a"\r\nCookie: x')
+    desk.release(lease)
     assert desk.again().resumes == ()
 
 

@@ -123,6 +123,14 @@ def test_a_single_host_is_told_with_the_delay_in_force() -> None:
     assert waiting(own)[0].text.startswith("1 host × 2 at once × 30 s: at most 0.0667 pages/s")
 
 
+def test_large_and_odd_numbers_are_written_for_people() -> None:
+    """22 hosts were said to allow 1.76e+03 pages/s, and one to have 433 queued × 2.78943 s."""
+    quick = replace(MOVING, hosts_leased=22, per_host=4, delay=0.05)
+    assert waiting(quick)[0].text.startswith("22 hosts × 4 at once × 0.05 s: at most 1,760 pages/s")
+    slow = replace(MOVING, longest=replace(LONG, delay_seconds=2.78943))
+    assert "4,000 queued × 2.79 s" in waiting(slow)[1].text
+
+
 def test_one_host_that_holds_the_end_back_is_told_beside_the_main_cause() -> None:
     [first, beside] = waiting(replace(MOVING, longest=LONG))
     assert first.what == "politeness"
