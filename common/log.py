@@ -10,7 +10,7 @@ sent is never trusted: control characters in values are escaped, so that a title
 the cursor.
 
 A log that cannot be written never stops a crawl: the line is dropped. One process, one file: two never share
-one. No library carries the fields: a dict does, and every command starts 70 ms of CPU sooner (ADR 0024).
+one. No library carries the fields: a dict does, and every command starts 70 ms of CPU sooner (ADR 0026).
 """
 
 from __future__ import annotations

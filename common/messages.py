@@ -1,5 +1,8 @@
 """The protocol between shards, workers and control: every message there is. This file *is* the document.
 
+It is long and stays one file: whoever speaks the protocol reads it from end to end, and a message is only to be
+understood beside those that it answers.
+
 Sockets. A shard binds two ROUTER sockets, *control* and *data*; a worker process connects one DEALER to each, both
 with its session id as routing id. Heartbeats and leases go over control, bodies over data, so that a heartbeat never
 waits behind a megabyte. Frames: [header] or [header, body]; the header is a msgpack array `[tag, field, field, ...]`

@@ -7,6 +7,9 @@
 Only this file knows all parts. One shard runs in this process; control and shard talk in messages all the same.
 Order of the end: lend nothing more, let workers bring home what is in flight, commit, tell workers, stop the local
 ones, close the sockets, then the files.
+
+Read next: opening.py (a start), ending.py and limits.py (why a run ends), server.py (the shard's shell), crawl.py (when
+the crawl is over), steering.py (what people change).
 """
 
 from __future__ import annotations
@@ -37,13 +40,13 @@ from coordinator.ending import FINISHED, LOOK, STOPPED, USAGE, Ending, verdict
 from coordinator.explain import never_admitted, normalizer_of
 from coordinator.feed import Feed
 from coordinator.intake import Intake
+from coordinator.limits import Limits
 from coordinator.local import LocalWorkers
 from coordinator.opening import open_shard
 from coordinator.progress import Reporter, reporter
 from coordinator.reach import reachable_hosts, reachable_http, worker_commands
 from coordinator.server import Keys, ShardServer, new_keys
 from coordinator.settings import CoordinatorSettings
-from coordinator.sink import room
 from coordinator.steering import Changer
 from coordinator.steps import Asked, Rescoped, Say, Seeded, Steered, Tell, Tick
 from coordinator.watch import Watch
@@ -111,11 +114,10 @@ class Coordinator:
         self._http: ControlServer | None = None
         self._watch: Watch | None = None
         self._paused = False
-        self._disk_short = False
         self._ending = Ending(self._say)
         self._exit: int | None = None
         self._reason = ""
-        self._begun = clock.now()
+        self._limits = Limits(self._directory.path, begun=clock.now())
         self._worker_command = ""
         self._control = ""
         """Where workers connect; empty for local ones, which are told by us."""
@@ -362,16 +364,10 @@ class Coordinator:
             self._ending.finish(LOOK, "the local workers ended")
 
     def _check_limits(self, now: float) -> None:
-        config, counts = self._config, self._server.core.ledger.counts
-        if config.max_time is not None and now - self._begun >= config.max_time:
-            self._ending.finish(FINISHED, "--max-time")
-        if config.max_total_bytes is not None and counts.bytes >= config.max_total_bytes:
-            self._ending.finish(FINISHED, "--max-total-bytes")
-        free = room(self._directory.path)
-        short = free < config.min_free
-        if short != self._disk_short:
-            self._disk_short = short
-            log.warning("disk.short" if short else "disk.enough", free_bytes=free, min_free=config.min_free)
+        received = self._server.core.ledger.counts.bytes
+        if reached := self._limits.reached(self._config, bytes_received=received, now=now):
+            self._ending.finish(FINISHED, reached)
+        if self._limits.look_at_disk(self._config.min_free):
             self._set_phase()
         self._server.core.sweep(now)
         self._server.deliver(Tick())
@@ -392,10 +388,11 @@ class Coordinator:
             self._to_shard(instruction)
         if isinstance(told.message, Closed) and self._crawl.stage is Stage.FINISHED:
             counts = self._server.core.ledger.counts
-            held = counts.admitted - counts.ended
-            self._ending.finish(
-                FINISHED, "--max-pages" if held and self._config.max_pages is not None else "finished"
-            )
+            reason = "finished"
+            if counts.admitted > counts.ended:
+                budgets = self._server.core.frontier.budgets
+                reason = "--max-pages-per-host" if budgets.may_charge else "--max-pages"
+            self._ending.finish(FINISHED, reason)
 
     def _to_shard(self, instruction: control.Instruction) -> None:
         if isinstance(instruction, control.ToShard):
@@ -409,7 +406,7 @@ class Coordinator:
             self._server.deliver(Rescoped(core.scope.with_sites(core.scope.sites)))
 
     def _set_phase(self) -> None:
-        held = self._paused or self._disk_short
+        held = self._paused or self._limits.disk_short
         phase = Phase.PAUSED if held else Phase.RUNNING
         if self._server.core.phase is not phase:
             self._server.deliver(Steered(phase))

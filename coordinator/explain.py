@@ -2,7 +2,7 @@
 
 While a crawl runs its shard asks (what is lent and when a host is due it knows better than the rows), else a person
 asks the store. Only the plain request of a URL is looked for: GET, or HEAD in a crawl with `--head`; else that of its
-download. Reads, no more.
+download, else that of a sitemap. Reads, no more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from common.config import CrawlConfig
 from common.errors import BadURL
-from common.messages import DOWNLOAD, HEAD, Flag, Form, LeaseId, Request, lease_name
+from common.messages import DOWNLOAD, HEAD, SITEMAP, Flag, Form, LeaseId, Request, lease_name
 from common.normalization import Normalizer
 from common.outcome import OUTCOMES, State
 from common.scope import Scope
@@ -48,6 +48,8 @@ NEVER: Final = "NEVER_ADMITTED"
 _COUNTED: Final = 1000
 """Requests before this one that are counted, and retries that are looked through: a running coordinator answers
 within milliseconds."""
+
+_OTHERS: Final = (DOWNLOAD, SITEMAP)
 
 GET: Final = Form("GET", (), None, None, 0, 0, None)
 
@@ -167,8 +169,10 @@ def _newest(
         packed = rows.get(request_row(number, key_of(url, then, seed)))
         if packed is not None:
             return unpack_request_row(packed), then
-    if form is None or form.method != DOWNLOAD:
-        return _newest(rows, number, url, (form or GET)._replace(method=DOWNLOAD), seed)
+    if form is None or form.method not in _OTHERS:
+        for method in _OTHERS:
+            if found := _newest(rows, number, url, (form or GET)._replace(method=method), seed):
+                return found
     return None
 
 

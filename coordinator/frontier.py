@@ -30,11 +30,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from common.hostrules import HostPolicy
 from common.messages import Flag, Form, Request
-from common.outcome import Outcome
 from common.url import CanonicalURL, HostKey, host_key, slot
 from coordinator.addressline import AddressLines
 from coordinator.bench import Bench
 from coordinator.budgets import Budgets
+from coordinator.depths import leads_on, was_followed
 from coordinator.hostline import HostLine
 from coordinator.hostqueue import Host, Where
 from coordinator.hosts import Hosts
@@ -398,11 +398,11 @@ class Frontier:
     def _find_again(self, request: Request, row: bytes, known: bytes, now: float, wall: float) -> None:
         """A shorter path to a request that has ended: its links are followed again, if the limit may have cut them."""
         done = unpack_request_row(known)
-        assert isinstance(done, DoneRow) and self.max_depth is not None
-        if request.depth >= done.depth or not leads_on(done.outcome, request.depth, self.max_depth):
+        assert isinstance(done, DoneRow)
+        if not leads_on(done.outcome, done.depth, request.depth, self.max_depth):
             return
-        if done.facts.reason == NEAR_DUPLICATE or done.file is not None:
-            return  # its links were left, whatever their depth; or it is a file, and has none
+        if not was_followed(done.facts.reason, is_file=done.file is not None):
+            return
         name = host_key(CanonicalURL(request.url))
         again = done.request._replace(
             depth=request.depth, referrer=request.referrer, seed=request.seed, hops=request.hops
@@ -504,17 +504,6 @@ class Frontier:
             start = entries[-1][0] + b"\0"
             self.relinks += len(entries)
         self.release_held()
-
-
-NEAR_DUPLICATE = "near_duplicate"
-"""`reason` of a page whose links were left because it is nearly the same as an earlier one."""
-
-
-def leads_on(outcome: Outcome, depth: int, max_depth: int) -> bool:
-    """Whether a page with this outcome, visited at a depth, may lead to requests within the limit."""
-    if outcome is Outcome.REDIRECT:
-        return True
-    return outcome in (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE) and depth < max_depth
 
 
 def _stored(

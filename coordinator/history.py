@@ -29,7 +29,10 @@ class Meter:
         self._samples: deque[tuple[float, float]] = deque()
 
     def note(self, total: float, now: float) -> None:
-        """The total so far; it never falls."""
+        """The total so far. Where it falls (`coord retry` takes back what had ended) it is counted from there on."""
+        if self._samples and total < self._samples[-1][1]:
+            fell = self._samples[-1][1] - total
+            self._samples = deque((then, before - fell) for then, before in self._samples)
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, total))
         while len(self._samples) > 2 and now - self._samples[1][0] >= self._window:
@@ -40,7 +43,7 @@ class Meter:
         if not self._samples:
             return 0.0
         then, before = self._samples[0]
-        return (total - before) / (now - then) if now > then else 0.0
+        return max(0.0, total - before) / (now - then) if now > then else 0.0
 
     def grown(self, total: float) -> float:
         """By how much the total grew within the window."""
@@ -87,14 +90,14 @@ class _Series:
         self.points.append(
             Point(
                 wall,
-                (totals.pages - self.last.pages) / took,
-                (totals.bytes - self.last.bytes) / took,
+                max(0, totals.pages - self.last.pages) / took,
+                max(0, totals.bytes - self.last.bytes) / took,
                 totals.in_flight,
                 totals.queued,
                 {
                     name: (count - before.get(name, 0)) / took
                     for name, count in totals.outcomes.items()
-                    if count != before.get(name, 0)
+                    if count > before.get(name, 0)
                 },
             )
         )

@@ -143,7 +143,7 @@ class Intake:
             flags = Flag.SEED | (Flag.BARE if seed.bare else 0)
             form = _SITEMAP if seed.kind == "sitemap" else self._form
             requests.append(Request(seed.url, 0, 0, 0, flags, seed.given, None, form))
-            if len(self.first) < 10 and seed.kind == "url":
+            if len(self.first) < 10:
                 self.first.append(seed.url)
         if not self._told_credentials and any(seed.credentials for seed in batch):
             self._told_credentials = True

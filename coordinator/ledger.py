@@ -34,6 +34,9 @@ from coordinator.store.rows import (
 GAVE_A_PAGE = (Outcome.OK, Outcome.TRUNCATED, Outcome.TOO_LARGE)
 """Outcomes by which a seed is a good one."""
 
+EXTRACT = "extract"
+"""`reason` of a page whose extractor failed."""
+
 POISON_KEPT = 10
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -80,6 +83,10 @@ class Counts:
     """Lines of `items` that count, by kind: the NAME of items/NAME."""
     poison: list[str] = field(default_factory=list)
     """URLs that ended as POISON, the first POISON_KEPT: a person must look at them."""
+    sitemap_ends: Counter[int] = field(default_factory=Counter)
+    """Of `done`: sitemaps. What ended before this was counted is not in it."""
+    unextracted: int = 0
+    """Pages whose items were lost, for an extractor failed."""
 
     @property
     def ended(self) -> int:
@@ -96,6 +103,10 @@ class Counts:
         self.bytes -= row.facts.wire_length or 0
         self.revisits -= row.record == "revisit"
         self.sitemaps -= row.line is None
+        if row.line is None and self.sitemap_ends[row.facts.outcome]:
+            self.sitemap_ends[row.facts.outcome] -= 1
+        if row.facts.reason == EXTRACT and self.unextracted:
+            self.unextracted -= 1
         self.files -= row.file is not None
         for place, count in zip(row.items, row.item_lines, strict=False):
             if (kind := _kind_of_items(place[0])) is not None:
@@ -127,15 +138,18 @@ class Counts:
             self.file_bytes,
             dict(self.items),
             tuple(self.poison),
+            dict(self.sitemap_ends),
+            self.unextracted,
         )
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Counts:
         """The inverse of `to_row`."""
         admitted, attempts, charged, received, commits, done, refused, seeds_ok, revisits, *later = row
-        added: tuple[Any, ...] = (0, 0, {}, 0, {}, 0, 0, {}, ())  # by later versions, in this order
+        added: tuple[Any, ...] = (0, 0, {}, 0, {}, 0, 0, {}, (), {}, 0)  # by later versions, in this order
         later = [*later, *added[len(later) :]]
-        sitemaps, retried, guarded, relinked, again, files, file_bytes, items, poison = later
+        sitemaps, retried, guarded, relinked, again, files, file_bytes, items, poison, *last = later
+        sitemap_ends, unextracted = last
         return cls(
             admitted,
             attempts,
@@ -155,6 +169,8 @@ class Counts:
             file_bytes,
             Counter(items),
             list(poison),
+            Counter(sitemap_ends),
+            unextracted,
         )
 
 
@@ -221,7 +237,10 @@ class Ledger:
         if outcome is Outcome.POISON and len(counts.poison) < POISON_KEPT:
             counts.poison.append(request.url)
         counts.done[outcome.code] += 1
-        counts.sitemaps += not lines
+        if not lines:
+            counts.sitemaps += 1
+            counts.sitemap_ends[outcome.code] += 1
+        counts.unextracted += facts.reason == EXTRACT
         counts.files += file is not None
         if outcome is Outcome.TRAP and reason:
             counts.guarded[reason] += 1

@@ -4,6 +4,8 @@ A host that is due is lent to the process that had it last, or to the one with m
 bounded by the host's lanes, by budgets (rule 16), by what is known of its robots.txt (rule 19), by how many hosts of
 its address are out already (--per-ip), and by suspicion of poison (rule 24: such a request is lent alone). A permit
 is a lease without requests, for a robots.txt that was redirected to a host (rule 19). No I/O, no clock.
+
+Read next: leases.py (what is lent), fleet.py (to whom), permits.py.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ class Lending:
             self._permit(now, wall)
         if self._left or (now >= self._call_at and self._may_call):
             self._call_up(now, wall)
-        while True:
+        looks = policy.ADDRESS_LOOKS
+        while looks:
             host = state.frontier.ready(now, wall)
             if host is None:
                 return
@@ -105,6 +108,7 @@ class Lending:
             if self._address_is_busy(host):
                 assert host.ip is not None
                 state.frontier.line_up(host, host.ip)
+                looks -= 1  # those that are left are due, and so the next step comes at once
                 continue
             self._lend_to(session, host, now, wall)
 
@@ -354,6 +358,19 @@ class Lending:
         if undone:
             state.frontier.put_back(host, undone, now)
         state.frontier.settle(host, now, wall, lent=True)
+
+    def robots_known(self, lease: OpenLease, host: Host, now: float, wall: float) -> None:
+        """The lanes that a lease kept from others until the robots.txt is known are the host's again (rule 19).
+
+        What they are lent for leaves after the commit of what is known by now.
+        """
+        spare = lease.lanes - lease.width
+        if spare <= 0:
+            return
+        lease.lanes = lease.width
+        self._state.rows.put(lease_row(lease.id), pack(lease.to_row()))
+        host.return_lanes(spare, max(now, lease.owed))
+        self._state.frontier.settle(host, now, wall)
 
     # ------------------------------------------------------------------------------------------------- addresses
 

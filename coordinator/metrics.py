@@ -69,6 +69,14 @@ def _crawl(status: Status) -> Iterator[Family]:
     )
     yield _counter("shoal_revisits_total", "Records of a payload stored before", _one(status.revisits))
     yield _counter("shoal_items_total", "Items that extractors made, by kind", _by("kind", status.items))
+    yield _counter(
+        "shoal_extract_failures_total",
+        "Pages whose items are lost, for an extractor failed",
+        _one(status.unextracted),
+    )
+    yield _counter(
+        "shoal_sitemaps_total", "Sitemaps that ended; no other count has them", _one(status.sitemaps)
+    )
     yield _counter("shoal_files_total", "Requests that ended with a downloaded file", _one(status.files))
     yield _gauge("shoal_files_bytes", "Downloaded files that are kept", _one(status.file_bytes))
     yield _counter("shoal_retried_total", "Ended requests queued again by a person", _one(status.retried))

@@ -28,18 +28,22 @@ class Failure(NamedTuple):
 class Recent:
     """Written once for each result; about a microsecond."""
 
-    __slots__ = ("errors", "near_duplicates", "tries")
+    __slots__ = ("errors", "extract_error", "near_duplicates", "tries")
 
     def __init__(self) -> None:
         self.tries: Counter[int] = Counter()
         """By the outcome's code; robots.txt included."""
         self.errors: deque[Failure] = deque(maxlen=ERRORS_KEPT)
         self.near_duplicates = 0
+        self.extract_error: tuple[str, str] | None = None
+        """(URL, error) of the first page whose extractor failed."""
 
     def page(self, request: Request, outcome: Outcome, facts: Facts, wall: float, *, again: bool) -> None:
         """A try of a request."""
         self.tries[outcome.code] += 1
         self.near_duplicates += facts.reason == "near_duplicate"
+        if facts.reason == "extract" and self.extract_error is None:
+            self.extract_error = request.url, facts.error or ""
         if outcome.state is State.FAILED or outcome is Outcome.SERVER_ERROR:
             status = "" if facts.status is None else f"status {facts.status}"
             error = facts.error or facts.reason or status

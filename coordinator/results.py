@@ -18,9 +18,9 @@ from common.outcome import OUTCOMES, Outcome, State
 from common.url import CanonicalURL, authority, has_canonical_shape, host_key, slot
 from coordinator import policy
 from coordinator.admission import Admission, is_sitemap
+from coordinator.depths import NEAR_DUPLICATE, leads_on, was_followed
 from coordinator.downloads import LATER, Downloads
 from coordinator.fleet import WorkerSession
-from coordinator.frontier import NEAR_DUPLICATE, leads_on
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease
 from coordinator.ledger import GAVE_A_PAGE
@@ -31,7 +31,7 @@ from coordinator.recent import Recent
 from coordinator.rounds import compare, last_end
 from coordinator.state import ShardState, piece_key
 from coordinator.steps import DropPieces, KeepPiece
-from coordinator.store.rows import RobotsRow, pack, robots_row, unpack
+from coordinator.store.rows import CHARGED, RobotsRow, pack, robots_row, unpack
 
 NO_HTTPS = frozenset((Outcome.REFUSED, Outcome.TLS, Outcome.ROBOTS_UNREACHABLE))
 """What the https address of a bare host may come to so that its http address is tried. Whoever could bring about one
@@ -184,8 +184,8 @@ class Results:
         limit = state.config.max_depth
         found = request.depth if limit is None else state.frontier.depth_found(host, request)
         self._end(host, request, outcome, page, body, pieces, tries, attempts, wall)
-        left = page.facts.reason == NEAR_DUPLICATE or page.file is not None
-        if limit is not None and not left and found < request.depth and leads_on(outcome, found, limit):
+        followed = was_followed(page.facts.reason, is_file=page.file is not None)
+        if followed and leads_on(outcome, request.depth, found, limit):
             state.frontier.relink(host, request._replace(depth=found), now)
 
     def _end(
@@ -239,8 +239,7 @@ class Results:
         found = state.frontier.depth_found(host, request)
         state.frontier.relinked(host, request)
         state.ledger.counts.relinked += 1
-        limit = state.config.max_depth
-        if limit is not None and found < request.depth and leads_on(outcome, found, limit):
+        if leads_on(outcome, request.depth, found, state.config.max_depth):
             state.frontier.relink(host, request._replace(depth=found), now)
 
     def _told_why(self, host: Host, request: Request, page: m.Page) -> m.Page:
@@ -316,9 +315,11 @@ class Results:
         return bool(request.flags & Flag.BARE) and request.url.startswith("https:") and outcome in NO_HTTPS
 
     def _fall_back(self, request: Request, now: float, wall: float) -> None:
-        """A bare host refused https: its http address is the seed now."""
+        """A bare host refused https: its http address is the seed now. A person asked once, and no budget is charged
+        twice (rule 16)."""
         url = "http:" + request.url.removeprefix("https:")
-        self._admission.admit(request._replace(url=url, attempts=0, flags=int(Flag.SEED)), now, wall)
+        flags = int(Flag.SEED) | request.flags & CHARGED
+        self._admission.admit(request._replace(url=url, attempts=0, flags=flags), now, wall)
 
     def file_piece(
         self, session: WorkerSession, piece: m.FilePiece, body: bytes, now: float, wall: float
@@ -482,6 +483,7 @@ class Results:
         if robots.verdict in GOOD:
             example = lease.requests[0] if lease.requests else None
             self._admission.sitemaps(robots.sitemaps, robots.authority, example, now, wall)
+            self._lending.robots_known(lease, host, now, wall)
         state.note(
             "robots.known",
             level="debug",
@@ -507,9 +509,7 @@ class Results:
             return known._replace(
                 tries=tries, lease=lease.id, again_wall=wall + (wait or policy.ROBOTS_WAITS[-1])
             )
-        asking = [
-            each for each in lease.undone() if authority(CanonicalURL(each.url)) == robots.authority
-        ]
+        asking = [each for each in lease.undone() if authority(CanonicalURL(each.url)) == robots.authority]
         bare = bool(asking) and all(each.flags & Flag.BARE for each in asking)
         if bare and robots.verdict in NO_HTTPS and not answered:
             wait = None  # so that their http address is tried next, not after a minute or an hour

@@ -8,6 +8,8 @@ what is on disk is whole.
 
 Sockets are ROUTERs drained in batches from their edge-triggered descriptors; ROUTER_MANDATORY tells when a worker is
 gone. CURVE with one admitted client key guards them beyond loopback.
+
+Read next: shard.py (the core), store/kv.py and sink.py (what a commit is written to).
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ SEND_QUEUE = 10_000
 
 RECEIVE_QUEUE = 64
 """Messages of one peer that ZeroMQ takes before we have read them; more wait in the peer's own machine. With the bound
-on a message's size this is what one peer can make us hold: 128 MiB at most, while workers' pages are some 20 KiB each."""
+on a message's size this is what one peer can make us hold: 128 MiB, while workers' pages are some 20 KiB each."""
 
 MAX_CONTROL_BYTES = 1 << 20
 """Of a message on the control socket: 65,536 leases in one heartbeat take 600 KB."""

@@ -230,13 +230,7 @@ class Shard:
                 self._sessions.hashed(event, now, wall)
             case Tick():
                 pass
-        for lease in state.leases.expired(now):
-            state.note("lease.expired", lease=m.lease_name(lease.id), host=lease.host, open=len(lease.open))
-            self._lending.end(lease, now, wall, due=now + lease.delay)
-            holder = state.fleet.get(lease.session)
-            if holder is not None:
-                # It is silent: with its credit it would be lent one lease after another, for ever.
-                holder.lanes = holder.requests = 0
+        self._expire(now, wall)
         if state.recalled:
             self._sessions.tell_recalled()
         if not self._sessions.owes_answers:
@@ -271,7 +265,8 @@ class Shard:
         """Take all that waits, as one commit; the shell makes it durable, then calls `committed`."""
         state = self._state
         if self._sessions.owes_answers:
-            # Not at each message that this commit answers: leases leave no sooner so, and hold more (ADR 0025).
+            # Not at each message that this commit answers: leases leave no sooner so, and hold more (ADR 0027).
+            self._expire(now, wall)  # first: who is silent by now is lent nothing
             self._lending.lend(now, wall)
         self._sessions.give_answers()
         if state.rows.dirty or state.outputs.dirty or state.frontier.dirty:
@@ -284,6 +279,16 @@ class Shard:
             state.rows.put(output_row(file), pack(end))
         instructions, state.after = tuple(state.after), []
         return Commit(state.rows.seal(), batch, instructions)
+
+    def _expire(self, now: float, wall: float) -> None:
+        state = self._state
+        for lease in state.leases.expired(now):
+            state.note("lease.expired", lease=m.lease_name(lease.id), host=lease.host, open=len(lease.open))
+            self._lending.end(lease, now, wall, due=now + lease.delay)
+            holder = state.fleet.get(lease.session)
+            if holder is not None:
+                # It is silent: with its credit it would be lent one lease after another, for ever.
+                holder.lanes = holder.requests = 0
 
     def committed(self, commit: Commit) -> Sequence[Instruction]:
         """The commit is durable: what rests on it may leave."""

@@ -162,7 +162,7 @@ class Status:
     elapsed_seconds: float = 0.0
     """Since then."""
     pages: int = 0
-    """Requests that reached an end (`done` of the shards), over all starts."""
+    """Requests that reached an end, over all starts: the lines of `pages`, so without sitemaps."""
     pages_now: int = 0
     """Of them, since this coordinator started."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -190,6 +190,12 @@ class Status:
     """Visits made again for links alone, because a page was found nearer to the seeds."""
     items: Mapping[str, int] = field(default_factory=dict)
     """Items by kind: lines of items/NAME, those of pages that were tried anew left out."""
+    unextracted: int = 0
+    """Pages whose items are lost, for an extractor failed; their `reason` is `extract`."""
+    extract_error: str = ""
+    """The first such page since this coordinator started, and what was wrong. Safe for a terminal."""
+    sitemaps: int = 0
+    """Sitemaps that reached an end. They have no line, and are in no other count of what ended."""
     files: int = 0
     """Downloads that ended with a file; two may share one."""
     file_bytes: int = 0
@@ -251,7 +257,7 @@ class Status:
     command: str = "coord crawl"
     """The command that goes on with this crawl."""
     reason: str = ""
-    """Why it ended, when it did: `max-pages`, `stopped by hand`, ..."""
+    """Why it ended, when it did: `--max-pages`, `stopped by hand`, ..."""
     exit_code: int | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -111,9 +111,9 @@ class Facts:
     budget: str = ""
     """The option that does: `--max-pages`."""
     disk_full: bool = False
+    """A commit found no room."""
     no_files: bool = False
     """What a commit has no room for is one more open file."""
-    """A commit found no room."""
     disk_free: int = 0
     min_free: int = 0
     memory_short: tuple[str, ...] = ()
@@ -450,9 +450,9 @@ def estimate(
 ) -> float | None:
     """Seconds to the end, or None where no honest figure can be had.
 
-    `left`: queued and leased. `growing`: links are followed and the queue is not shrinking, so that only a
-    budget tells where the end is. One host with a long queue holds the end back, however fast the others are;
-    `longest_queue`, `delay` and `per_host` are that host's.
+    `left`: queued and leased; `pages`: what --max-pages has counted and is done. `growing`: links are followed and the
+    queue is not shrinking, so that only a budget tells where the end is. One host with a long queue holds the end back,
+    however fast the others are; `longest_queue`, `delay` and `per_host` are that host's.
     """
     remaining = left
     if max_pages is not None:

@@ -21,6 +21,7 @@ from coordinator import status as st
 from coordinator.fleet import SILENT_HEARTBEATS, WorkerSession
 from coordinator.history import History, Meter, Totals
 from coordinator.intake import Tally
+from coordinator.ledger import Counts
 from coordinator.results import NO_HTTPS
 from coordinator.server import ShardServer
 from coordinator.sink import room
@@ -57,7 +58,7 @@ class Watch:
         self._http = http
         self._begun = clock.now()
         self._started_at = clock.rfc3339(clock.wall())
-        self._pages_before = server.core.ledger.counts.ended
+        self._pages_before = _told_once(server.core.ledger.counts)
         self._pages, self._bytes, self._commits = Meter(), Meter(), Meter()
         self._workers: dict[bytes, Meter] = {}
         self._recent: dict[int, Meter] = {}
@@ -96,13 +97,13 @@ class Watch:
         server, core = self._server, self._server.core
         now, wall = clock.now() if now is None else now, clock.wall()
         counts, frontier, recent = core.ledger.counts, core.frontier, core.recent
-        ended = counts.ended
-        self._pages.note(ended, now)
+        ended, told = counts.ended - counts.sitemaps, _told_once(counts)
+        self._pages.note(told, now)
         self._bytes.note(counts.bytes, now)
         self._commits.note(counts.commits, now)
         self._look_at_machine(now)
         elapsed = now - self._begun
-        rate = self._pages.rate(ended, now)
+        rate = self._pages.rate(told, now)
         workers = self._fleet(now)
         hosts = self._hosts(now)
         queued = frontier.queued + frontier.waiting
@@ -116,7 +117,8 @@ class Watch:
         if elapsed > 1:
             self._left_before = left
         longest = facts.longest
-        outcomes = {OUTCOMES[code].value: count for code, count in sorted(counts.done.items()) if count}
+        done = {code: count - counts.sitemap_ends[code] for code, count in sorted(counts.done.items())}
+        outcomes = {OUTCOMES[code].value: count for code, count in done.items() if count > 0}
         in_flight = sum(worker.in_flight for worker in workers)
         self._history.note(Totals(ended, counts.bytes, in_flight, queued, outcomes), now, wall)
         self._watch(phase, recent.tries.total(), causes, now)
@@ -127,10 +129,10 @@ class Watch:
             started_at=self._started_at,
             elapsed_seconds=elapsed,
             pages=ended,
-            pages_now=ended - self._pages_before,
+            pages_now=told - self._pages_before,
             outcomes=outcomes,
             rate=rate,
-            rate_average=(ended - self._pages_before) / elapsed if elapsed > 0 else 0.0,
+            rate_average=(told - self._pages_before) / elapsed if elapsed > 0 else 0.0,
             bytes_received=counts.bytes,
             bytes_rate=self._bytes.rate(counts.bytes, now),
             in_flight=in_flight,
@@ -138,7 +140,7 @@ class Watch:
             queued=queued,
             leased=core.leases.requests,
             hosts=hosts,
-            errors=counts.of(State.FAILED),
+            errors=sum(count for code, count in done.items() if OUTCOMES[code].state is State.FAILED),
             workers=workers,
             refused=_counted(counts.refused),
             seeds=st.Seeds(tally.read, tally.bad, tally.reading > 0),
@@ -146,7 +148,7 @@ class Watch:
             eta_seconds=estimate(
                 left=left,
                 rate=rate,
-                pages=counts.charged,
+                pages=max(0, counts.charged - core.leases.requests - frontier.charged - frontier.waiting),
                 growing=growing,
                 max_pages=self.config.max_pages,
                 longest_queue=0 if longest is None else longest.queued,
@@ -173,6 +175,11 @@ class Watch:
             failing_hosts=picture.failing,
             guarded=_counted(counts.guarded),
             items=dict(sorted(_counted(counts.items).items())),
+            unextracted=counts.unextracted,
+            extract_error=""
+            if recent.extract_error is None
+            else escaped("{}: {}".format(*recent.extract_error))[:500],
+            sitemaps=counts.sitemaps,
             files=counts.files,
             file_bytes=counts.file_bytes,
             poison=tuple(escaped(url) for url in counts.poison),
@@ -372,6 +379,11 @@ class Watch:
             if told is not None:
                 ends.append(st.SeedEnd(url, told.get("outcome") or told["state"], told.get("error") or ""))
         return tuple(ends)
+
+
+def _told_once(counts: Counts) -> int:
+    """Lines of `pages` that were written, those that count no more after a `coord retry` among them: it never falls."""
+    return counts.ended - counts.sitemaps + counts.retried
 
 
 def _name(session: WorkerSession) -> str:

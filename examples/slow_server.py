@@ -5,8 +5,8 @@
         --extract examples/slow_server.py:answer --hosts-file demo.hosts --allow-private --out oracle1
     coord export oracle1 items/answer --to answers.csv
 
-`--per-host 100` is for a server of your own, or one whose owner knows: others get one request at a time. The first
-question goes alone: until robots.txt and one page have been read, a host gets no more.
+`--per-host 100` is for a server of your own, or one whose owner knows: others get one request at a time. Its
+robots.txt is read first; then all of them are asked at once.
 """
 
 from dataclasses import dataclass

@@ -50,11 +50,13 @@ class CrawlFailed(ShoalError):
 class CrawledPage(Page):
     """A page of a crawl. `outcome`, and `line`: all that `pages` says of it.
 
-    One that came to no response has the status 0 and no body.
+    One that came to no response has the status 0 and no body. `file`: where a download is kept, else None; its
+    `body` is at most --max-bytes of that.
     """
 
     outcome: str
     line: dict[str, Any]
+    file: Path | None
 
 
 class Crawl:
@@ -183,7 +185,12 @@ class Crawl:
         body_place = place if line["record"] == "response" else self._places.get(line["digest"] or "")
         headers = _head(self._record(place)[0]) if place else ()
 
+        file: Path | None = None if line.get("file") is None else self.out / str(line["file"])
+
         def body() -> bytes:
+            if file is not None:
+                with file.open("rb") as opened:
+                    return opened.read(self._max_bytes)
             if body_place is None:
                 return b""
             head, payload = self._record(body_place)
@@ -193,7 +200,7 @@ class Crawl:
         page = CrawledPage(
             line["url"], status=line["status"] or 0, headers=headers, body=body, depth=line["depth"]
         )
-        page.outcome, page.line = line["outcome"], line
+        page.outcome, page.line, page.file = line["outcome"], line, file
         return page
 
     def _record(self, place: tuple[str, int, int]) -> tuple[bytes, bytes]:

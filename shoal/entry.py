@@ -10,14 +10,20 @@ Nothing else may be imported here at module level, and nothing is decided here.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
+
+_INTERRUPTED = 130
 
 
 def coord() -> None:
     """The console script `coord`; leaves by SystemExit with the exit codes of the contract."""
     _own_folder_first()
-    from coordinator.cli import main
+    with _quiet_interrupt():
+        from coordinator.cli import main
 
     sys.exit(main())
 
@@ -25,9 +31,25 @@ def coord() -> None:
 def worker() -> None:
     """The console script `worker`; leaves by SystemExit with the exit codes of the contract."""
     _own_folder_first()
-    from worker.cli import main
+    with _quiet_interrupt():
+        from worker.cli import main
 
     sys.exit(main())
+
+
+@contextlib.contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """Ctrl-C while modules are imported ends us at once and without a traceback: nothing has begun. Not where whoever
+    started us has it ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _own_folder_first() -> None:

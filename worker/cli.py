@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,10 @@ def try_url(
         click.echo(trial.as_json(done))
     else:
         trial.show(done, Console(highlight=False), whole=config.verbose > 0)
-    return 0 if done.extract_error is None else 1
+    if done.endless:
+        sys.stdout.flush()
+        os._exit(1)  # Python would wait for its thread
+    return 1 if done.failed else 0
 
 
 def _carry(text: str | None) -> object:

@@ -154,6 +154,11 @@ class Extraction:
         functions = load_functions(config, allow_code=allow_code)
         return cls(config, functions, page=page, aside=aside, thread=thread)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any function is one that waits: it may take WAIT_SECONDS."""
+        return any(map(_waits, self._functions.values()))
+
     async def run(self, lease: int, ordinal: int, request: Request, came: Exchange) -> Extracted:
         """What they make of a response. Raises nothing for what they do."""
         found = Extracted()

@@ -6,6 +6,8 @@ fetcher, the path of a page and the extractors are those of a crawl, so what is 
 
 from __future__ import annotations
 
+import asyncio
+import faulthandler
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -27,7 +29,7 @@ from common.url import CanonicalURL, authority, canonical
 from common.wire import pack
 from worker.app import fetcher_settings
 from worker.exchange import Exchange, Failure, NotSent
-from worker.extract import Extraction
+from worker.extract import WAIT_SECONDS, Extraction
 from worker.extracted import Extracted, wants_extraction
 from worker.extractpage import METHODS
 from worker.fetcher import Fetcher
@@ -37,6 +39,14 @@ from worker.page import PageMaker, failed_report
 from worker.robots import MAX_BYTES, Verdict, parse, verdict
 from worker.sent import SentLinks
 from worker.settings import WorkerSettings
+
+_HINTS = {
+    "PRIVATE_ADDRESS": "a private address; wanted? --allow-private",
+    "TLS": "its certificate cannot be trusted; yours? --insecure HOST",
+}
+
+HARD_SECONDS = 5.0
+"""Beyond the bound of an extractor: then it holds the interpreter's lock, and all that can be done is to end."""
 
 _LINKS_SHOWN = 10
 _ITEMS_SHOWN = 20
@@ -67,6 +77,13 @@ class Trial:
     items: list[dict[str, Any]] = field(default_factory=list)
     extract_error: str | None = None
     traceback: str | None = None
+    endless: bool = False
+    """The extractor is still at it, in a thread that nothing can end but the end of the process."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer to look at, or the extractor failed."""
+        return self.extract_error is not None or self.status is None
 
 
 async def attempt(
@@ -118,7 +135,7 @@ async def _tried(
     if isinstance(came, Exchange):
         if extraction is not None and wants_extraction(request, came):
             began = clock.now()
-            extracted = await extraction.run(0, 0, request, came)
+            extracted = await _bounded(extraction, request, came, config, trial)
             trial.extract_ms = round((clock.now() - began) * 1000)
         trial.headers = [
             (name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in came.raw_headers
@@ -142,11 +159,29 @@ async def _tried(
     trial.links = [url for group in report.links if group.forms is None for url in group.urls]
     if extracted is not None:
         trial.extract_error = extracted.error
-        if extracted.error is not None and extraction is not None:
+        if extracted.error is not None and extraction is not None and not trial.endless:
             trial.traceback = extraction.traceback or None
         trial.items = [{"_type": name, **json.loads(line)} for name, line in extracted.items]
         trial.follows = [_shown(follow.url, follow.form, follow.bad) for follow in extracted.follows]
     return trial
+
+
+async def _bounded(
+    extraction: Extraction, request: Request, came: Exchange, config: CrawlConfig, trial: Trial
+) -> Extracted:
+    """What extractors make of it; one that does not end is told of, as a crawl ends its process."""
+    bound = config.tuning.parse_seconds + (WAIT_SECONDS if extraction.waits else 0.0)
+    faulthandler.dump_traceback_later(bound + HARD_SECONDS, exit=True)
+    try:
+        async with asyncio.timeout(bound):
+            return await extraction.run(0, 0, request, came)
+    except TimeoutError:
+        trial.endless = True
+        return Extracted(
+            error=f"not done after {bound:g} s: a crawl would end its process, and set the page aside"
+        )
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 async def _may(url: str, config: CrawlConfig, fetcher: Fetcher, trial: Trial) -> bool:
@@ -228,6 +263,7 @@ def show(trial: Trial, console: Console, *, whole: bool) -> None:
     rows = {
         "robots.txt": trial.robots,
         "why": ": ".join(filter(None, (trial.reason, trial.error))) or None,
+        "hint": _HINTS.get(trial.outcome),
         "time": None if trial.elapsed_ms is None else f"{trial.elapsed_ms} ms{_and_extract(trial)}",
         "address": trial.ip,
         "size": _size(trial),

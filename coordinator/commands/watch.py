@@ -15,7 +15,7 @@ from rich.live import Live
 from common.commandline import Command, Value
 from common.errors import ProtocolError, UsageError
 from common.log import escaped
-from coordinator import progress
+from coordinator import lastscreen, progress
 from coordinator.calling import call, dashboard_url, is_address
 from coordinator.directory import CrawlDirectory
 from coordinator.status import Phase, Status
@@ -84,7 +84,7 @@ def _show(read: dict[str, Any], as_json: bool) -> None:
     found = _parsed(read)
     console = Console(highlight=False)
     if found.phase in (Phase.FINISHED, Phase.STOPPED):
-        console.print(progress.summary(found), soft_wrap=True)
+        console.print(lastscreen.summary(found), soft_wrap=True)
     else:
         console.print(progress.table(found, console.width, console.height))
 

@@ -34,9 +34,7 @@ def need_pyarrow() -> None:
     try:
         import_module("pyarrow.parquet")
     except ImportError:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed: pip install pyarrow"
-        ) from None
+        raise UsageError("Parquet needs pyarrow, which is not installed: pip install pyarrow") from None
 
 
 def parquet_chunks(lines: Iterable[bytes], columns: Sequence[Column]) -> Iterator[bytes]:

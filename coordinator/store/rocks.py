@@ -145,6 +145,12 @@ class RocksStore:
                     total += entry.stat().st_size
         return total
 
+    def cache_bytes(self) -> int:
+        """What the cache may hold; the rest of the memory is for write buffers."""
+        held = self._db.property_int_value("rocksdb.block-cache-capacity")
+        assert held is not None
+        return held
+
     def compact(self) -> None:
         """Rewrite everything into its densest form. Takes seconds a gigabyte; to be called in a thread."""
         thorough = CompactOptions()

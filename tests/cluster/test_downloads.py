@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, audited, coord, results, until
+from tests.support.cluster import Cluster, audited, coord, let_pass, results, until
 from tests.support.filehost import FileHost
+from tests.support.smalldisk import mounted_disk
 
 MIB = 1 << 20
 
@@ -223,4 +224,91 @@ def test_a_list_of_images_is_fetched_once(host: FileHost, tmp_path: Path) -> Non
     assert lines[host.url("/no.html")]["file"] is None
     summary = json.loads((cluster.out / "summary.json").read_text())
     assert summary
+    audited(cluster.out)
+
+
+def test_a_full_disk_makes_downloads_wait_and_nothing_is_torn(host: FileHost, tmp_path: Path) -> None:
+    """The kernel refuses, in the middle of pieces and of small files; for longer than leases last."""
+    body = made(40 * MIB)
+    host.put("/film.bin", body, drips=(0.004, 256 << 10))
+    small = {f"/{number}.bin": made(200_000, seed=number) for number in range(40)}
+    for target, content in small.items():
+        host.put(target, content)
+    seeds = tmp_path / "seeds.txt"
+    seeds.write_text("".join(f"{host.url(target)}\n" for target in ("/film.bin", *small)))
+    options = ("--download", "application/*", "--no-follow", "--min-free", "0", "--per-host", "2")
+    with (
+        mounted_disk(tmp_path / "disk", 96) as disk,
+        Cluster(
+            tmp_path,
+            host,
+            ("/",),
+            seeds=seeds,
+            delay=0.02,
+            lease_ttl=1.5,
+            heartbeat=0.3,
+            out=disk.folder / "crawl",
+            options=options,
+        ) as cluster,
+    ):
+        cluster.coordinate("start")
+        cluster.work(procs=1)
+        until(lambda: received(cluster.out) >= 10 * MIB, "10 MiB have come")
+        disk.leave(0)
+        until(lambda: "disk.full" in cluster.tail(), "it says so")
+        let_pass(4.0)
+        disk.relieve()
+        cluster.finish()
+        lines = results(cluster.out)
+        for target, content in {"/film.bin": body, **small}.items():
+            line = lines[host.url(target)]
+            assert (line["outcome"], line["digest"]) == ("OK", digest(content)), target
+            assert (cluster.out / line["file"]).read_bytes() == content
+        assert len(files(cluster.out)) == 41
+        audited(cluster.out)
+
+
+def test_a_worker_that_is_frozen_past_its_lease_adds_nothing(host: FileHost, tmp_path: Path) -> None:
+    """Another process goes on with its download; thawed, it finds that nobody wants its pieces."""
+    body = made(32 * MIB)
+    host.put("/film.bin", body, drips=(0.02, 256 << 10))
+    options = ("--download", "application/*", "--no-follow")
+    with Cluster(tmp_path, host, ("/film.bin",), lease_ttl=1.5, heartbeat=0.3, options=options) as cluster:
+        cluster.coordinate("start")
+        cluster.work(procs=2)
+        until(lambda: received(cluster.out) >= 4 * MIB, "4 MiB have come")
+        frozen = cluster.workers()
+        for pid in frozen:
+            cluster.freeze(pid)
+        let_pass(3.0)
+        for pid in frozen:
+            cluster.thaw(pid)
+        cluster.finish()
+    assert len(host.asked("/film.bin")) == 2
+    kept_once(cluster.out, host.url("/film.bin"), body)
+
+
+def test_what_breaks_again_and_again_gets_there(host: FileHost, tmp_path: Path) -> None:
+    """A server that cuts every answer after a MiB and a half; and one whose file changes meanwhile."""
+    body, other = made(4 * MIB + 7), made(5 * MIB, seed=9)
+    host.put("/film.bin", body, breaks=[MIB + MIB // 2] * 3)
+    changing = host.put("/news.bin", made(3 * MIB), breaks=[2 * MIB + 9000])
+    options = ("--download", "application/*", "--no-follow", "--retries", "1", "--per-host", "2")
+    seeds = tmp_path / "seeds.txt"
+    seeds.write_text(f"{host.url('/film.bin')}\n{host.url('/news.bin')}\n")
+    with Cluster(tmp_path, host, ("/",), delay=0.0, seeds=seeds, options=options) as cluster:
+        cluster.coordinate("crawl", procs=1)
+        host.wait_for("/news.bin", 1)
+        changing.body, changing.etag = other, '"two"'
+        cluster.finish()
+    asked = host.asked("/film.bin")
+    assert asked == [None, *(f"bytes={number * MIB}-" for number in range(1, len(asked)))]
+    first, second = host.asked("/news.bin")
+    assert first is None and second is not None, "it asked for the rest of what is gone"
+    lines = results(cluster.out)
+    for target, content, tries in (("/film.bin", body, 2), ("/news.bin", other, 2)):
+        line = lines[host.url(target)]
+        assert (line["outcome"], line["digest"], line["attempts"]) == ("OK", digest(content), tries)
+        assert (cluster.out / line["file"]).read_bytes() == content
+    assert len(files(cluster.out)) == 2
     audited(cluster.out)

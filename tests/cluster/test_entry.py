@@ -40,6 +40,25 @@ def test_packages_of_our_names_on_a_users_path_do_no_harm(call: list[str], tmp_p
     assert "start" in ran.stdout
 
 
+@pytest.mark.parametrize("name", ["coord", "worker"])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(name: str, tmp_path: Path) -> None:
+    package = "coordinator" if name == "coord" else "worker"
+    importing = (
+        f"import os, signal, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == '{package}.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        f"from shoal.entry import {name}\n"
+        f"{name}()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", importing], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (130, b"")
+
+
 @pytest.mark.slow
 def test_the_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]

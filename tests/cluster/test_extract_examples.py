@@ -177,8 +177,7 @@ def test_a_slow_server_is_asked_a_hundred_things_at_once(demo: Demo, tmp_path: P
     ]
     hits = demo.hits("oracle.demo.test")
     assert len(hits) == 100
-    # The first is fetched alone, until robots.txt and one page are there; then all of them, or half where the other
-    # worker process comes late.
+    # All of them, or half where the other worker process comes late.
     at_once = [sum(one.request.arrived <= hit.request.arrived < one.ended for one in hits) for hit in hits]
     assert max(at_once) >= 50
     with (tmp_path / "answers.csv").open(newline="") as file:

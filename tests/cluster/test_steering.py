@@ -190,7 +190,7 @@ def test_failures_are_tried_anew_on_a_running_crawl_and_on_a_stopped_one(
     running = begin(terminal, site.url("a.test"), site.url("b.test"))
     site.wait_for(1)
     assert terminal.coord("set", "c", "--host", "a.test", "delay=0", "per_host=8").code == 0
-    assert terminal.coord("set", "c", "--host", "b.test", "delay=60").code == 0
+    assert terminal.coord("set", "c", "--host", "b.test", "delay=8").code == 0
 
     def ended_so(outcome: str) -> int:
         told = terminal.coord("status", "c", "--json")
@@ -482,8 +482,6 @@ def test_a_new_key_shuts_out_the_old_one(site: Site, terminal: Terminal) -> None
     assert terminal.coord("set", "c", "delay=0", "per_host=8").code == 0
     assert running.end().code == 0
     assert let_in.end().code == 0
-    held.interrupt()
-    assert held.end().code == 130
     joined = (terminal.folder / "c" / "logs" / "coord.log").read_text().count("worker.joined")
     assert joined == 2, "the first one once, and the one with the new key"
     assert len(outcomes(terminal)) == 200

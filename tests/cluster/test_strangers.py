@@ -63,22 +63,16 @@ class Web:
         self.found = site.reachable(*self.starts)
 
 
-def listening(terminal: Terminal, site: Site, web: Web, host: str, port: int, **more: int) -> Running:
-    """A coordinator that listens on an address of this machine, with a web to crawl."""
+def listening(
+    terminal: Terminal, site: Site, web: Web, host: str, port: int, *, most_files: int | None = None
+) -> Running:
+    """A coordinator that listens on an address of this machine, with a web to crawl. `most_files`: `ulimit -n`."""
     config = terminal.folder / "tuning.toml"
     config.write_text(f"[tuning]\nlease_ttl = {TTL}\nheartbeat = {HEARTBEAT}\n")
-    places = [
-        "--out",
-        "c",
-        "--listen",
-        f"tcp://{host}:{port}",
-        "--http",
-        "127.0.0.1:0",
-        "--config",
-        str(config),
-    ]
+    places = ["--out", "c", "--http", "127.0.0.1:0", "--config", str(config)]
+    places += ["--listen", f"tcp://{host}:{port}"]
     seeds = [site.url(*start) for start in web.starts]
-    coordinator = terminal.begin("coord", "start", *seeds, *places, *terminal.network, **more)
+    coordinator = terminal.begin("coord", "start", *seeds, *places, *terminal.network, open_files=most_files)
     coordinator.says("\n  worker start ")
     return coordinator
 
@@ -95,10 +89,11 @@ def at_work(terminal: Terminal, site: Site, web: Web, port: int) -> Running:
 
 
 def begun(
-    terminal: Terminal, site: Site, web: Web, host: str, port: int, **more: int
+    terminal: Terminal, site: Site, web: Web, host: str, port: int, *, most_files: int | None = None
 ) -> tuple[Running, Running]:
     """Both."""
-    return listening(terminal, site, web, host, port, **more), at_work(terminal, site, web, port)
+    coordinator = listening(terminal, site, web, host, port, most_files=most_files)
+    return coordinator, at_work(terminal, site, web, port)
 
 
 def all_right(terminal: Terminal, site: Site, web: Web, coordinator: Running, worker: Running) -> None:
@@ -218,7 +213,7 @@ def test_a_liar_that_takes_all_it_is_lent_and_falls_silent_costs_a_leases_time(
 def test_more_connections_than_files_may_be_open_do_not_end_a_crawl(site: Site, terminal: Terminal) -> None:
     """Those that say nothing are cut after some seconds; who waits longer than that is let in after them."""
     port, web = free_pair(), Web(site)
-    coordinator, worker = begun(terminal, site, web, "127.0.0.1", port, open_files=OPEN_FILES)
+    coordinator, worker = begun(terminal, site, web, "127.0.0.1", port, most_files=OPEN_FILES)
     files = open_files(coordinator.pid)
     held = []
     for number in range(2 * OPEN_FILES):

@@ -36,6 +36,7 @@ from worker.steps import (
     Instruction,
     Leaving,
     Load,
+    PieceCame,
     Post,
     Report,
     RobotsFetched,
@@ -97,6 +98,7 @@ class AgentTarget:
         self._shards = {0}
         self._epoch = 1
         self._flying: list[Fetch | FetchRobots] = []
+        self._began = 0
         self._lease = 0
         self._give(Woken())
 
@@ -249,7 +251,22 @@ class AgentTarget:
         urls = tuple(f"https://{self._rng.choice('abcde')}.test/{self._rng.randrange(99)}" for _ in range(3))
         group = m.LinkGroup("https://a.test/", "seed", 1, 0, 0, urls, None)
         body = bytes(3 << 20) if not self._rng.randrange(200) else b"record"
-        self._give(Fetched(step.lease, step.ordinal, Report(facts, (group,), answered=body), ended))
+        report = Report(facts, (group,), answered=body)
+        if not self._rng.randrange(6):
+            report = self._download(step, facts)
+        self._give(Fetched(step.lease, step.ordinal, report, ended))
+
+    def _download(self, step: Fetch, facts: m.Facts) -> Report:
+        """A fetch that hands pieces on; answers to them come among all the others, or never."""
+        first = 0 if step.resume is None else step.resume.pieces
+        count, self._began = self._rng.randrange(4), self._began + 1
+        for index in range(first, first + count):
+            piece = (step.lease, step.ordinal, index % 2**32, self._began, first, None, bytes(m.PIECE_BYTES))
+            self._give(PieceCame(*piece))
+        began = self._began if count else 0
+        return Report(
+            facts, answered=b"tail", file=m.File("f.bin", began, first), pieces=min(first + count, 2**32 - 1)
+        )
 
     def _robots(self, step: FetchRobots, ended: float) -> RobotsFetched:
         word = self._rng.choice(("rules", "allow", "follow", "DNS", "ROBOTS_UNREACHABLE"))
@@ -302,8 +319,12 @@ class AgentTarget:
                 case Fetch() | FetchRobots():
                     self._flying.append(each)
                     self.fetches += 1
-                case Abort(lease):
-                    self._flying = [step for step in self._flying if step.lease != lease]
+                case Abort(lease, ordinal):
+                    self._flying = [
+                        step
+                        for step in self._flying
+                        if step.lease != lease or ordinal not in (None, getattr(step, "ordinal", None))
+                    ]
                 case Exit():
                     over = True
                 case _:

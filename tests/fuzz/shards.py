@@ -22,7 +22,19 @@ from common.messages import FROM_WORKER, TO_WORKER, Phase, SessionId
 from common.outcome import OUTCOMES
 from common.url import CanonicalURL, host_key
 from coordinator.fleet import ANSWERS_KEPT, ROBOTS_KEPT
-from coordinator.steps import Asked, Event, Instruction, Received, Seeds, Send, Steered, Tell, Tick
+from coordinator.steps import (
+    Asked,
+    Event,
+    Hashed,
+    HashPart,
+    Instruction,
+    Received,
+    Seeds,
+    Send,
+    Steered,
+    Tell,
+    Tick,
+)
 from coordinator.store.rows import RobotsRow, unpack
 from tests.fuzz.codec import Wrong
 from tests.fuzz.making import Known, Maker
@@ -150,7 +162,9 @@ class ShardTarget:
     def _say(self, message: m.FromWorker, body: bytes | None = None) -> None:
         """As a socket's shell does: what the codec refuses never comes to the core."""
         self.sent += 1
-        body = self._maker.body() if body is None else body
+        if body is None:
+            whole = isinstance(message, m.Piece | m.FilePiece) and self._rng.randrange(4)
+            body = bytes(m.PIECE_BYTES) if whole else self._maker.body()
         frames = [wire.encode(message), body] if body else [wire.encode(message)]
         if not self._rng.randrange(10):
             frames = self._maker.damaged(frames)
@@ -212,6 +226,8 @@ class ShardTarget:
         for each in out:
             if isinstance(each, Tell):
                 wire.decode([wire.encode(each.message)], frozenset((type(each.message),)))
+            if isinstance(each, HashPart):
+                self._give(Hashed(each.session, each.number, self._rng.choice((None, "sha1:" + "C" * 32))))
             if not isinstance(each, Send):
                 continue
             try:

@@ -375,7 +375,10 @@ def test_lines_go_to_standard_output(crawl: Crawl, capfdbinary: pytest.CaptureFi
 
 @pytest.mark.parametrize(
     ("library", "target", "said"),
-    [("pyarrow", "x.parquet", "pip install pyarrow"), ("obstore", "s3://bucket/x.csv", "pip install obstore")],
+    [
+        ("pyarrow", "x.parquet", "pip install pyarrow"),
+        ("obstore", "s3://bucket/x.csv", "pip install obstore"),
+    ],
 )
 def test_without_an_extra_one_line_says_what_to_install(
     crawl: Crawl, tmp_path: Path, library: str, target: str, said: str

@@ -104,7 +104,7 @@ async def test_no_more_connections_idle_than_the_bound() -> None:
     ],
 )
 async def test_answers_without_a_body_end_with_their_head(method: str, answer: bytes) -> None:
-    async with serving(answer) as server, fetching(HASTY) as fetcher:
+    async with serving(answer) as server, fetching() as fetcher:
         for _ in range(2):
             exchange = await got(fetcher, server.url(), method=method)
             assert (exchange.payload, exchange.truncated) == (b"", None)
@@ -140,7 +140,7 @@ async def test_a_post_carries_its_body() -> None:
     ],
 )
 async def test_a_body_that_breaks_off_is_kept_as_far_as_it_came(answer: bytes, payload: bytes) -> None:
-    async with serving(answer, close=True) as server, fetching(HASTY) as fetcher:
+    async with serving(answer, close=True) as server, fetching() as fetcher:
         exchange = await got(fetcher, server.url())
         assert (exchange.payload, exchange.truncated) == (payload, "disconnect")
         assert fetcher.sockets == (0, 0)
@@ -171,7 +171,7 @@ async def test_a_body_without_length_ends_with_the_connection_unless_that_was_re
         if not whole:
             reset(writer)
 
-    async with serving(broken) as server, fetching(HASTY) as fetcher:
+    async with serving(broken) as server, fetching() as fetcher:
         exchange = await got(fetcher, server.url("/whole"), accept_body=reading.accept)
         assert (exchange.payload, exchange.truncated, exchange.http_version) == (b"abc", None, "1.0")
         reading.clear()
@@ -300,7 +300,7 @@ async def test_a_reset_before_the_answer() -> None:
     ],
 )
 async def test_what_is_not_http_is_told_so(answer: bytes, reason: str) -> None:
-    async with serving(answer) as server, fetching(HASTY) as fetcher:
+    async with serving(answer) as server, fetching() as fetcher:
         assert await failed(fetcher, server.url()) == (Outcome.PROTOCOL, reason, True)
 
 
@@ -486,7 +486,7 @@ async def test_what_a_server_sends_unasked_is_not_the_next_answer() -> None:
 )
 async def test_a_private_address_sees_no_connection(host: str, reason: str) -> None:
     hosts = {"a.test": ("127.0.0.1",), "two.test": ("127.0.0.1", "::1")}
-    settings = replace(HASTY, allow_private=(), hosts=hosts)
+    settings = replace(SETTINGS, allow_private=(), hosts=hosts)
     async with serving(OK) as canary, fetching(settings) as fetcher:
         assert await failed(fetcher, canary.url(host=host)) == (Outcome.PRIVATE_ADDRESS, reason, False)
         assert await failed(fetcher, canary.url(host=host, scheme="https")) == (
@@ -573,7 +573,7 @@ async def test_https_to_a_server_that_speaks_http() -> None:
         await writer.drain()
         await reader.read()
 
-    async with serving(plain) as server, fetching(HASTY) as fetcher:
+    async with serving(plain) as server, fetching() as fetcher:
         assert await failed(fetcher, server.url(scheme="https")) == (Outcome.TLS, "tls_protocol", False)
 
 
@@ -603,7 +603,7 @@ async def test_fetches_wait_while_the_budget_for_bodies_is_spent() -> None:
 async def test_bodies_larger_than_the_budget_come_one_after_another_and_none_hangs() -> None:
     size = 400_000
     body = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
-    async with serving(body) as server, fetching(replace(HASTY, memory=300_000)) as fetcher:
+    async with serving(body) as server, fetching(replace(SETTINGS, memory=300_000)) as fetcher:
 
         async def one(n: int) -> int:
             exchange = await got(fetcher, server.url(f"/{n}"))
@@ -723,6 +723,21 @@ async def test_a_proxy_is_asked_for_whole_urls_and_for_tunnels(authority: trustm
             assert await failed(fetcher, far.url(scheme="https")) == refused
     async with fetching(settings) as fetcher:
         assert await failed(fetcher, "http://a.test/") == (Outcome.PROXY, "proxy_unreachable", False)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])
+async def test_a_name_that_no_certificate_can_have_is_asked_for_nothing(host: str) -> None:
+    """A proxy may know any name, but a TLS handshake can only ask for what could be one."""
+
+    async def tunnel(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.head(reader)
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        assert await reader.read() == b""
+
+    async with serving(tunnel) as near:
+        settings = replace(SETTINGS, proxy=(f"http://127.0.0.1:{near.port}",))
+        async with fetching(settings) as fetcher:
+            assert await failed(fetcher, f"https://{host}/") == (Outcome.UNSUPPORTED, "bad_request", False)
 
 
 @pytest.mark.parametrize("text", ["ftp://a:1", "a.test:3128", "http://", "http://a:b:c"])

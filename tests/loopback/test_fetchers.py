@@ -25,7 +25,7 @@ def agents(site: Site) -> list[str]:
 
 
 async def test_a_fetch_under_way_ends_with_the_fetcher_it_began_with(site: Site) -> None:
-    site.answer("a.test", "/slow", Answer(200, {}, b"late", wait=0.3))
+    site.answer("a.test", "/slow", Answer(200, {}, b"late", wait=2.0))
     site.answer("a.test", "/fast", html("x"))
     fetchers = Fetchers()
     assert fetchers.use_from_now(SETTINGS)

@@ -227,7 +227,7 @@ async def test_a_body_after_head_is_not_the_next_answer() -> None:
     ],
 )
 async def test_what_makes_no_sense_is_told_so(answer: bytes) -> None:
-    async with serving(answer) as server, fetching(HASTY) as fetcher:
+    async with serving(answer) as server, fetching() as fetcher:
         assert await failed(fetcher, server.url()) == (Outcome.PROTOCOL, "bad_http", True)
 
 
@@ -249,7 +249,7 @@ async def test_an_answer_before_the_question_is_the_answer_and_a_flood_before_it
             sent[0] += 100_000
             await writer.drain()
 
-    async with serving(flood) as server, fetching(HASTY) as fetcher:
+    async with serving(flood) as server, fetching() as fetcher:
         assert await failed(fetcher, server.url()) == (Outcome.PROTOCOL, "bad_http", True)
     assert sent[0] < 24 * MIB
 
@@ -396,7 +396,7 @@ async def test_a_handshake_that_goes_wrong_has_a_reason(said: bytes) -> None:
         writer.write(said)
         await writer.drain()
 
-    async with serving(rude) as server, fetching(HASTY) as fetcher:
+    async with serving(rude) as server, fetching() as fetcher:
         outcome, reason, written = await failed(fetcher, server.url(scheme="https"))
         assert not written
         if said:
@@ -437,7 +437,7 @@ async def test_where_the_only_address_does_not_answer_it_is_a_time_out_and_told(
 
 
 async def test_a_failure_tells_the_address_as_far_as_it_is_known() -> None:
-    settings = replace(HASTY, allow_private=("127.0.0.1/32",), hosts={"a.test": ("127.0.0.1",)})
+    settings = replace(SETTINGS, allow_private=("127.0.0.1/32",), hosts={"a.test": ("127.0.0.1",)})
 
     async def lookup(name: str) -> tuple[tuple[str, ...], float]:
         if name == "gone.test":
@@ -514,7 +514,7 @@ class Counting:
 async def test_only_so_many_hosts_of_one_address_are_fetched_at_once(elsewhere: str) -> None:
     counting = Counting()
     hosts = {f"h{number}.test": (elsewhere,) for number in range(12)}
-    settings = replace(HASTY, allow_private=(elsewhere,), hosts=hosts, per_ip=3, silence=30.0, connect=0.3)
+    settings = replace(SETTINGS, allow_private=(elsewhere,), hosts=hosts, per_ip=3, connect=1.0)
     async with serving(counting, address=elsewhere) as server, fetching(settings) as fetcher:
         tasks = [
             asyncio.create_task(get(fetcher, server.url(f"/{lane}", host=host)))
@@ -525,7 +525,7 @@ async def test_only_so_many_hosts_of_one_address_are_fetched_at_once(elsewhere: 
         while fetcher.waiting_for_address < len(tasks) - 6:
             await asyncio.sleep(0)
         waited = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.5, waited.set)
+        asyncio.get_running_loop().call_later(1.5, waited.set)
         await waited.wait()  # longer than the time to connect: those that wait do not spend it
         assert server.connections <= 6
         tasks[-1].cancel()
@@ -542,7 +542,7 @@ async def test_only_so_many_hosts_of_one_address_are_fetched_at_once(elsewhere: 
 
 async def test_a_host_that_fails_or_is_refused_gives_its_place_back(elsewhere: str) -> None:
     hosts = {f"h{number}.test": (elsewhere,) for number in range(4)}
-    settings = replace(HASTY, allow_private=(elsewhere,), hosts=hosts, per_ip=1)
+    settings = replace(SETTINGS, allow_private=(elsewhere,), hosts=hosts, per_ip=1)
 
     async def rude(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.head(reader)
@@ -560,7 +560,7 @@ async def test_a_host_that_fails_or_is_refused_gives_its_place_back(elsewhere: s
 async def test_closing_ends_those_that_wait_for_a_place_and_blames_nobody(elsewhere: str) -> None:
     counting = Counting()
     hosts = {f"h{number}.test": (elsewhere,) for number in range(2)}
-    settings = replace(HASTY, allow_private=(elsewhere,), hosts=hosts, per_ip=1, silence=30.0)
+    settings = replace(SETTINGS, allow_private=(elsewhere,), hosts=hosts, per_ip=1, silence=30.0)
     async with serving(counting, address=elsewhere) as server, fetching(settings) as fetcher:
         tasks = [asyncio.create_task(get(fetcher, server.url(host=host))) for host in hosts]
         await counting.there(1)

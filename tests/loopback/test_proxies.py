@@ -242,7 +242,7 @@ async def test_what_a_proxy_that_fails_is_blamed_for(scheme: str, answer: bytes,
 @pytest.mark.parametrize("scheme", ["http", "socks4", "socks5"])
 async def test_a_proxy_that_hangs_up_or_is_not_there(scheme: str) -> None:
     async with serving(answering(b"", close=True)) as near:
-        settings = replace(HASTY, proxy=(f"{scheme}://127.0.0.1:{near.port}",))
+        settings = replace(SETTINGS, proxy=(f"{scheme}://127.0.0.1:{near.port}",))
         async with fetching(settings) as fetcher:
             outcome = await failed(fetcher, "https://a.test/")
             assert outcome == (Outcome.PROXY, "proxy_bad_reply", False)
@@ -257,7 +257,7 @@ async def test_a_proxy_s_own_name_is_looked_up_here_and_its_failure_is_the_proxy
         raise LookupFailed(name, "nxdomain")
 
     resolver = Resolver(ResolverSettings(), lookup=lookup)
-    async with fetching(replace(HASTY, proxy=("socks5://proxy.example:1080",)), resolver) as fetcher:
+    async with fetching(replace(SETTINGS, proxy=("socks5://proxy.example:1080",)), resolver) as fetcher:
         outcome = await failed(fetcher, "http://a.test/")
         assert outcome == (Outcome.PROXY, "proxy_unreachable", False)
     await resolver.close()
@@ -267,13 +267,13 @@ async def test_a_407_to_a_whole_url_is_the_proxy_s_and_one_through_a_tunnel_the_
     asking = b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n"
     async with (
         serving(asking) as near,
-        fetching(replace(HASTY, proxy=(near.url(host="127.0.0.1"),))) as fetcher,
+        fetching(replace(SETTINGS, proxy=(near.url(host="127.0.0.1"),))) as fetcher,
     ):
         assert await failed(fetcher, "http://a.test/") == (Outcome.PROXY, "proxy_authentication", False)
     async with (
         serving(asking) as far,
         microsocks() as port,
-        fetching(replace(HASTY, proxy=(f"socks5://127.0.0.1:{port}",))) as fetcher,
+        fetching(replace(SETTINGS, proxy=(f"socks5://127.0.0.1:{port}",))) as fetcher,
     ):
         assert (await got(fetcher, far.url(host="127.0.0.1"))).status == 407
 
@@ -349,7 +349,7 @@ async def test_when_all_proxies_fail_that_is_the_outcome_and_not_all_of_a_long_l
     async with serving(answering(b"", close=True)) as near:
         base = near.url("", host="127.0.0.1")
         many = tuple(base.replace("//", f"//user{number}:x@") for number in range(10))
-        async with fetching(replace(HASTY, proxy=many)) as fetcher:
+        async with fetching(replace(SETTINGS, proxy=many)) as fetcher:
             assert await failed(fetcher, "https://a.test/") == (Outcome.PROXY, "proxy_bad_reply", False)
             assert near.connections == 3
 
@@ -358,7 +358,7 @@ async def test_what_a_proxy_refuses_is_not_asked_of_another() -> None:
     no = b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(no)) as near:
         base = near.url("", host="127.0.0.1")
-        async with fetching(replace(HASTY, proxy=(base, base.replace("//", "//me:x@")))) as fetcher:
+        async with fetching(replace(SETTINGS, proxy=(base, base.replace("//", "//me:x@")))) as fetcher:
             assert await failed(fetcher, "https://a.test/") == (Outcome.PROXY, "proxy_refused", False)
             assert near.connections == 1
 

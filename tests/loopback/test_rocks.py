@@ -163,6 +163,17 @@ def test_a_damaged_table_is_told_by_a_scan_and_does_not_look_like_its_end(tmp_pa
     store.close()
 
 
+def test_memory_is_what_was_asked_for_after_a_restart_too(tmp_path: Path) -> None:
+    """rocksdict takes the options of a database that is there from its folder, where no cache is written down."""
+    held = []
+    for _ in range(2):
+        store = rocks.open(tmp_path / "store", 64 << 20)
+        store.write({b"a": b"1"})
+        held.append(store.cache_bytes())
+        store.close()
+    assert held == [48 << 20, 48 << 20]
+
+
 def test_a_store_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
     process = child(
         "import sys; from coordinator.store import rocks; s = rocks.open(sys.argv[1]);"

@@ -210,6 +210,57 @@ def test_a_full_disk_tears_nothing_and_the_same_batch_goes_through_when_there_is
     assert run.stdout == "ok\n", run.stderr
 
 
+_UNTIL_NO_FILES = """
+import os, resource, sys
+from pathlib import Path
+from common.errors import NoFiles
+from coordinator.outputs import Outputs
+from coordinator.sink import FileSink
+directory = Path(sys.argv[1])
+files = FileSink(directory)
+outputs = Outputs({}, shard=0, name="c", warcinfo=lambda file, wall: b"info")
+outputs.append("pages", [b"1"], 1e9)
+files.write(outputs.seal())
+outputs.append("pages", [b"2"], 1e9)
+outputs.append("warc", [b"x"], 1e9)
+batch = outputs.seal()
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for more in range(4):  # one more may be open each time, until that is enough
+    most = len(os.listdir("/proc/self/fd")) - 1 + more  # the listing itself has one
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        files.write(batch)
+    except NoFiles as error:
+        told = str(error)
+    else:
+        break
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    assert (directory / "pages/pages-00-00000.jsonl").read_bytes() == b"1"
+    assert not list(directory.glob("warc/*"))
+else:
+    raise AssertionError("never enough")
+assert more and "ulimit -n" in told, (more, told)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+assert (directory / "pages/pages-00-00000.jsonl").read_bytes() == b"12"
+assert [path.read_bytes() for path in directory.glob("warc/*")] == [b"infox"]
+print("ok")
+"""
+
+
+def test_where_no_more_files_may_be_open_nothing_is_torn_and_the_same_batch_goes_through_later(
+    tmp_path: Path,
+) -> None:
+    """Strangers who connect by the thousand take all there are."""
+    run = subprocess.run(
+        [sys.executable, "-c", _UNTIL_NO_FILES, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout == "ok\n", run.stderr
+
+
 _UNTIL_TOO_LONG = """
 import resource, sys
 from pathlib import Path

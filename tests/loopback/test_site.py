@@ -95,7 +95,7 @@ async def test_the_demo_web_serves_what_it_expects_to_be_found() -> None:
     await server.close()
     expected = web.expected()
     assert expected[web.url(START)] == "OK"
-    assert len(web.hosts()) == 15
+    assert len(web.hosts()) >= 15
     linked = {web.url(place) for place in web.pages if place[1] != "/robots.txt"}
     assert linked <= expected.keys(), "a page that nothing links to"
 

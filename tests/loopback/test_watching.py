@@ -129,6 +129,7 @@ async def test_a_robots_txt_that_could_not_be_read_is_told_with_its_time(tmp_pat
         crawl.release(A + "1")
         crawl.robots(B + "1", "allow")
         crawl.page(B + "1")
+        await crawl.settled()
         status = crawl.look()
         assert status.waiting[0].what == "robots"
         assert status.limits.startswith(
@@ -143,11 +144,12 @@ async def test_what_waits_for_an_address_is_told(tmp_path: Path) -> None:
     async with Watched(tmp_path, replace(FREE, per_ip=1, delay=0.0)) as crawl:
         crawl.join()
         here = replace_ip("192.0.2.1")
-        crawl.seed(A + "1")
-        crawl.page(A + "1", here)
-        crawl.seed(B + "1")
-        crawl.page(B + "1", here)
+        for url in (A + "1", B + "1"):
+            crawl.seed(url)
+            crawl.page(url, here)
+            await crawl.settled()
         crawl.seed(A + "2", B + "2")
+        await crawl.settled()
         cause = crawl.causes()["per_ip"]
         assert cause.text.startswith("--per-ip 1: 1 host waits for others of 192.0.2.1")
         assert (cause.count, cause.examples) == (1, ("192.0.2.1",))

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from common.messages import Flag, Request
-from common.outcome import OUTCOMES, State
+from common.outcome import OUTCOMES, Outcome, State
 from common.url import CanonicalURL, host_key
+from common.warc import digest_text
 from coordinator.fleet import SILENT_HEARTBEATS
 from coordinator.shard import Shard
 from coordinator.sink import Recovery
 from coordinator.steps import Commit
 from coordinator.store.kv import Overlay, Store
 from coordinator.store.rows import DoneRow, LeaseRow, as_request, unpack, unpack_request_row
-from tests.simulation.web import DENIED, Exchange
+from tests.simulation.web import DENIED, Exchange, whole
 from tests.simulation.world import Broken
 
 if TYPE_CHECKING:
@@ -198,7 +200,9 @@ class Checks:
     # ------------------------------------------------------------------------------------ nothing is counted twice
 
     def sealed(self, machine: ShardMachine, commit: Commit) -> None:
-        """A shard is about to commit."""
+        """A shard is about to commit, and has lent what leaves with it."""
+        if machine.core is not None:
+            self._lent(machine, machine.core)
 
     def committed(self, machine: ShardMachine, commit: Commit) -> None:
         """A commit is durable: no request may have a second line in `pages`."""
@@ -305,6 +309,7 @@ class Checks:
                 raise Broken(
                     "rows and files agree", f"the line of {url} is not at {row.line}", self.about(url)
                 )
+            self._download(row, files, url)
             if row.warc is not None and row.record == "response":
                 file, offset, length = row.warc
                 record = files[file][offset : offset + length]
@@ -317,6 +322,29 @@ class Checks:
             raise Broken(
                 "one line a request", f"{machine.name}: {lines} lines for {rows} requests", (machine.name,)
             )
+
+        kept = {key[1:].decode() for key, _ in machine.store.scan(b"f", b"g", EVERYTHING)}
+        there = {name for name in files if name.startswith("files/")}
+        if kept != there:
+            raise Broken(
+                "each file has its row", f"{machine.name}: rows {kept - there}, files {there - kept}"
+            )
+        if not self._cluster.limited and (left := machine.store.scan(b"p", b"q", EVERYTHING)):
+            raise Broken("nothing of a download is left", f"{machine.name}: {left}")
+
+    def _download(self, row: DoneRow, files: dict[str, bytes], url: str) -> None:
+        """A file is what stood at its URL at one time, whole; and every file that came is there."""
+        page = self._cluster.web.page(url)
+        is_file = bool(page.pieces) and OUTCOMES[row.facts.outcome] is Outcome.OK
+        if is_file != (row.file is not None):
+            raise Broken("a download is a file", f"{url} ended as {row.file}", self.about(url))
+        if row.file is not None:
+            body = files.get(row.file, b"")
+            digest = digest_text(sha1(body).digest())
+            if body not in (whole(page, 0), whole(page, 1)) or digest != row.facts.digest:
+                raise Broken(
+                    "a download is a file", f"{url}: {row.file} is no version of it", self.about(url)
+                )
 
     def about(self, url: str) -> tuple[str, ...]:
         """Words for the story of a URL: itself, and the leases that held it."""

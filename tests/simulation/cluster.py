@@ -104,6 +104,7 @@ class Cluster:
                 pages=random.choice((2, 8, 20)),
                 retries=self.config.retries,
                 big=random.random() < 0.03,
+                files=random.random() < 0.2,
             )
         )
         self.checks = Checks(self)

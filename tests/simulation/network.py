@@ -147,6 +147,11 @@ def tell(message: m.Message) -> str:
             )
         case m.Piece():
             return f"Piece #{message.number} {m.lease_name(message.lease)}.{message.ordinal} index={message.index}"
+        case m.FilePiece():
+            return (
+                f"FilePiece #{message.number} {m.lease_name(message.lease)}.{message.ordinal} "
+                f"index={message.index} began={message.began} first={message.first}"
+            )
         case m.Links():
             links = " ".join(url for group in message.groups for url in group.urls)
             return f"Links #{message.number} [{links}]"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from common import messages as m
 from common.messages import LeaseId, lease_epoch
@@ -22,6 +22,7 @@ from coordinator.fleet import Fleet
 from coordinator.leases import OpenLease
 from coordinator.lending import Lending
 from coordinator.outputs import OutputBatch
+from coordinator.partials import Partial, Partials
 from coordinator.results import Results
 from coordinator.shard import Shard
 from coordinator.sink import Recovery
@@ -30,7 +31,7 @@ from coordinator.steps import Event, Instruction, Received, Seeded, Send
 from coordinator.store.rows import LeaseRow
 from tests.simulation.cluster import Cluster
 from tests.simulation.parts import Parts
-from tests.simulation.web import make_chain
+from tests.simulation.web import make_chain, make_web
 from tests.support.disk import CrashableFiles, CrashableStore
 from worker import visits as core
 from worker.agent import Agent
@@ -616,6 +617,66 @@ class SilentAreLent(Parts):
     shard = _SilentAreLent
 
 
+class _OverwritesParts(Partials):
+    def _begin(self, key: bytes, held: Partial | None, piece: m.FilePiece) -> Partial | None:
+        if held is None or piece.first:
+            return super()._begin(key, held, piece)
+        held.session, held.lease, held.began = piece.session, piece.lease, piece.began
+        held.first, held.validator = 0, piece.validator
+        return held
+
+
+class _SyncsNoParts(Partials):
+    def _sync(self, key: bytes, held: Partial) -> None:
+        super()._sync(key, held)
+        self._outputs._synced.clear()
+
+
+class _TakesAnyParts(Partials):
+    def whole(self, key: bytes, page: m.Page) -> bool:
+        return True
+
+
+class _Overwrites(Shard):
+    partials = _OverwritesParts
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._state.partials.__class__ = self.partials
+
+
+class _SyncsNone(_Overwrites):
+    partials = _SyncsNoParts
+
+
+class _TakesAny(_Overwrites):
+    partials = _TakesAnyParts
+
+
+class _Files(Parts):
+    """A small web with many files, whose servers break off."""
+
+    def arrange(self, cluster: Cluster) -> None:
+        random = cluster.world.random
+        cluster.config = replace(cluster.config, delay=0.3, max_depth=None, max_pages_per_host=None, host=())
+        cluster.budget = None
+        cluster.often = {"crash of a shard": 8.0, "crash of a process": 8.0}
+        web = make_web(random, hosts=2, pages=3, retries=cluster.config.retries, big=False, files=True)
+        cluster.use(*web)
+
+
+class PartsOverwritten(_Files):
+    shard = _Overwrites
+
+
+class PartsNotSynced(_Files):
+    shard = _SyncsNone
+
+
+class AnyPartsTaken(_Files):
+    shard = _TakesAny
+
+
 PLANTED: tuple[Planted, ...] = (
     Planted("1: a page is reported before its outlinks are acknowledged", PageBeforeLinks, noticed=100),
     Planted("1: outlinks of a page that is not accepted count as sent", ForgottenCountAsSent, noticed=77),
@@ -657,6 +718,9 @@ PLANTED: tuple[Planted, ...] = (
     Planted("20: a redirect to itself is followed for ever", AgainForEver),
     Planted("24: nobody knows what a process died of", NobodyMarked),
     Planted("24: all that was in flight is suspect", EverybodySuspect, noticed=28),
+    Planted("22: a download that begins anew is written over what was kept", PartsOverwritten),
+    Planted("22: what is kept of a download is not synced", PartsNotSynced),
+    Planted("22: a download is taken without all its pieces", AnyPartsTaken, fails=True),
     Planted("23: nothing bounds what is unanswered", NoBound),
     Planted("23: a shard lends beyond a worker's credit", CreditIgnored),
     Planted("23: a shard lends to a worker that has long been silent", SilentAreLent),

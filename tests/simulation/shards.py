@@ -20,6 +20,8 @@ from coordinator.steps import (
     Commit,
     DropPieces,
     Event,
+    Hashed,
+    HashPart,
     Instruction,
     KeepPiece,
     Note,
@@ -80,6 +82,7 @@ class ShardMachine:
         self._offset = random.uniform(0.0, 1e6)
         rows = Overlay(self.store, remember=random.choice((0, 8, 1 << 15)))
         committed = {key[1:].decode(): unpack(packed) for key, packed in rows.scan(b"o", b"p", 1 << 30)}
+        self.files.recover_downloads(rows)
         recovery = cluster.parts.recover(self.files, committed, self.index)
         cluster.checks.recovered(self, recovery)
         outputs = Outputs(
@@ -227,7 +230,7 @@ class ShardMachine:
         )
 
     def _write(self, core: Shard, commit: Commit) -> None:
-        if commit.outputs.appends and not self._try(
+        if commit.outputs and not self._try(
             lambda: self.cluster.parts.write_outputs(self.files, commit.outputs)
         ):
             if self.core is core:
@@ -277,6 +280,13 @@ class ShardMachine:
                     self.cluster.control.from_shard(self, message)
                 case Seeded():
                     self.cluster.control.seeded(self, instruction)
+                case HashPart(session, number, part, pieces, tail):
+                    hashed = Hashed(session, number, self.files.digest(part, pieces, tail))
+                    life, wait = self._life, self._world.random.choice((0.01, 2.0))
+                    self._world.after(
+                        wait,
+                        lambda life=life, hashed=hashed: self._in_life(life, lambda: self.deliver(hashed)),
+                    )
                 case KeepPiece(key, index, body):
                     if not self._try(
                         lambda key=key, index=index, body=body: self.files.keep(key, index, body)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha1
 from random import Random
 
+from common.messages import PIECE_BYTES
 from common.outcome import Outcome, State
 from common.url import CanonicalURL, authority, host_key
 
@@ -48,11 +50,34 @@ class Page:
     deadly: bool = False
     """Whoever reads it dies of it."""
     arrivals: int = 0
+    pieces: int = 0
+    """It is a file, of so many MiB and a little; 0: it is none."""
+    changes: int = FOR_EVER
+    """After so many fetches another file stands there."""
+    resumable: bool = True
+    """Its server knows Range."""
+
+    @property
+    def version(self) -> int:
+        """Of the file that stands there now."""
+        return int(self.arrivals > self.changes)
 
     @property
     def digest(self) -> str:
         """Of its payload."""
         return "sha1:" + sha1((self.content or self.url).encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def piece(content: str, version: int, index: int) -> bytes:
+    """One MiB of a file."""
+    return (sha1(f"{content} {version} {index}".encode()).digest() * (PIECE_BYTES // 20 + 1))[:PIECE_BYTES]
+
+
+def whole(page: Page, version: int) -> bytes:
+    """A file."""
+    name = page.content or page.url
+    return b"".join(piece(name, version, index) for index in range(page.pieces)) + f"end {version}".encode()
 
 
 @dataclass(slots=True)
@@ -169,7 +194,7 @@ def make_chain(hosts: tuple[str, ...], length: int) -> tuple[Web, tuple[Canonica
 
 
 def make_web(
-    random: Random, *, hosts: int, pages: int, retries: int, big: bool
+    random: Random, *, hosts: int, pages: int, retries: int, big: bool, files: bool = False
 ) -> tuple[Web, tuple[CanonicalURL, ...]]:
     """A random web, and the seeds to crawl it from."""
     web = Web()
@@ -190,6 +215,18 @@ def make_web(
     if big:
         page = web.pages[random.choice(urls)]
         page.size = random.choice(((1 << 20) + 5, (2 << 20) + 77))
+    for url in random.sample(urls, min(len(urls), 4)) if files else ():
+        found = web.pages[url]
+        content = f"file {random.randint(0, 3)}" if random.random() < 0.3 else ""
+        web.pages[url] = Page(
+            url,
+            200,
+            content=content,
+            seconds=found.seconds,
+            pieces=random.randint(1, 6),
+            changes=random.choice((1, 2, FOR_EVER, FOR_EVER)),
+            resumable=random.random() < 0.7,
+        )
     for place in list(web.sites):
         _furnish(random, web.sites[place])
     for name in names:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from common import messages as m
@@ -17,7 +18,8 @@ from common.messages import Flag, LinkGroup, Request
 from common.outcome import Outcome
 from common.scope import Scope
 from common.url import CanonicalURL, fingerprint
-from tests.simulation.web import DENIED, Exchange, Page
+from common.warc import digest_text
+from tests.simulation.web import DENIED, Exchange, Page, piece, whole
 from tests.simulation.world import Plan
 from worker import steps as core
 from worker.agent import Agent
@@ -39,6 +41,37 @@ class Task:
     plan: Plan | None = None
     exchange: Exchange | None = None
     gone: bool = False
+
+
+@dataclass(slots=True)
+class Stream:
+    """A file on its way: the pieces from `first` on, as far as `stop`."""
+
+    page: Page
+    version: int
+    began: int
+    first: int
+    index: int
+    stop: int
+
+    @classmethod
+    def of(cls, process: Process, step: Fetch, page: Page) -> Stream:
+        """What the server makes of the request; now and then it breaks off."""
+        random = process._world.random
+        process.downloads += 1
+        stream = cls(page, page.version, process.downloads, 0, 0, page.pieces)
+        if step.resume is not None and step.resume.validator == stream.validator:
+            stream.first = stream.index = min(step.resume.pieces, page.pieces)
+        if random.random() < 0.3:
+            stream.stop = random.randint(stream.first, page.pieces)
+            if stream.stop == page.pieces and random.random() < 0.5:
+                stream.stop = stream.first
+        return stream
+
+    @property
+    def validator(self) -> str | None:
+        """By which the server knows the rest."""
+        return f'"{self.version}"' if self.page.resumable else None
 
 
 class Process:
@@ -78,6 +111,8 @@ class Process:
         self.config: CrawlConfig | None = None
         self._scope: Scope | None = None
         self._seed = 0
+        self.downloads = 0
+        """Begun so far."""
 
     def clock(self) -> float:
         """This machine's monotonic clock."""
@@ -163,11 +198,13 @@ class Process:
                 task = Task(instruction)
                 self._tasks.setdefault(_under(instruction), []).append(task)
                 task.plan = self._later(instruction.at - self.clock(), lambda: self._connect(task))
-            case core.Abort(lease):
+            case core.Abort(lease, ordinal):
                 self._world.tell(self.name, "aborts", m.lease_name(m.LeaseId(lease)))
                 if self._cluster.parts.aborts:
-                    for task in self._tasks.pop(lease, []):
-                        self._break_off(task)
+                    for task in list(self._tasks.get(lease, [])):
+                        if ordinal is None or getattr(task.step, "ordinal", None) == ordinal:
+                            self._settle(task)
+                            self._break_off(task)
             case core.Connect(shard):
                 self._connected.append(shard)
             case core.Configure(config, scope, seed):
@@ -245,6 +282,9 @@ class Process:
         fails = page.arrivals <= page.failures
         again = not fails and page.arrivals <= page.failures + page.selfs
         task.exchange = self._arrive(task, url, is_robots=False)
+        if page.pieces and not step.request.flags & Flag.LINKS_ONLY:
+            task.plan = self._later(seconds, lambda: self._stream(task, step, Stream.of(self, step, page)))
+            return
 
         self._answer_after(seconds, task, lambda: self._fetched(task, step, page, fails, again))
 
@@ -278,6 +318,38 @@ class Process:
             exchange.over = self._world.now
             exchange.left_out = exchange.lost()
         self.run(then)
+
+    def _stream(self, task: Task, step: Fetch, stream: Stream) -> None:
+        """The next piece of a file, as worker/downloading.py hands it on; or its end."""
+        if task.gone:
+            return
+        page, random = stream.page, self._world.random
+        if stream.index == stream.stop:
+            self._answer_after(0.01, task, lambda: self._streamed(task, step, stream))
+            return
+        body = piece(page.content or page.url, stream.version, stream.index)
+        came = (stream.index, stream.began, stream.first, stream.validator, body)
+        stream.index += 1
+        self._handle(core.PieceCame(step.lease, step.ordinal, *came))
+        if not task.gone:
+            wait = random.choice((0.01, 0.5, 5.0))
+            task.plan = self._later(wait, lambda: self._stream(task, step, stream))
+
+    def _streamed(self, task: Task, step: Fetch, stream: Stream) -> None:
+        if task.gone:
+            return
+        self._settle(task)
+        page = stream.page
+        is_whole = stream.index == page.pieces
+        body = whole(page, stream.version)
+        digest = digest_text(sha1(body).digest()) if is_whole and not stream.first else None
+        outcome = Outcome.OK if is_whole else Outcome.TRUNCATED
+        facts = m.Facts(outcome.code, 200, wire_length=10, digest=digest, fetched_at=1.0e9, ip="192.0.2.1")
+        began = stream.began if stream.index > stream.first else 0
+        tail = body[page.pieces << 20 :] if is_whole else b""
+        file = m.File("file.bin", began, stream.first)
+        report = core.Report(facts, answered=tail, file=file, pieces=stream.index)
+        self._handle(core.Fetched(step.lease, step.ordinal, report, self.clock()))
 
     def _fetched(self, task: Task, step: Fetch, page: Page, fails: bool, again: bool) -> None:
         if task.gone:

@@ -22,6 +22,7 @@ from common.messages import Flag, LeaseId, LinkGroup, SessionId
 from common.outcome import Outcome
 from common.url import CanonicalURL, host_key, slot
 from coordinator.audit.ledger import audit
+from coordinator.hostqueue import Where
 from coordinator.steps import Asked, Instruction, NewRound, Received, Reconfigured, Retry, Seeds, Tick
 from coordinator.store.rows import (
     DoneRow,
@@ -168,7 +169,7 @@ class ShardMachine(RuleBasedStateMachine):
     def page(self, data: st.DataObject, urls: list[str]) -> None:
         work = self.work()
         held, ordinal = work[data.draw(st.integers(0, len(work) - 1))]
-        self.report(held, ordinal, m.Facts(Outcome.OK.code, status=200, elapsed_ms=5), urls)
+        self.report(held, ordinal, m.Facts(Outcome.OK.code, status=200, elapsed_ms=5, ip="192.0.2.1"), urls)
 
     def work(self) -> list[tuple[Held, int]]:
         """What the worker has not told yet."""
@@ -400,7 +401,7 @@ class ShardMachine(RuleBasedStateMachine):
         share = self.config.per_ip
         assert all(count > 0 for count in shard.lending._at_address.values())
         lined = [host for host in frontier.hosts.values() if host.where is Where.LINED]
-        assert all(host.ip in frontier.addresses for host in lined), lined
+        assert all(host.ip is not None and host.ip in frontier.addresses for host in lined), lined
         assert share == 1 or not lined, "nobody waits for an address that is not busy"
 
     @invariant()

@@ -41,7 +41,7 @@ _LOOK: Final = 0.02
 """Seconds between two looks at what the kernel or the disk says."""
 
 
-def until(holds: Callable[[], bool], what: str, timeout: float = 30.0) -> float:
+def until(holds: Callable[[], bool], what: str, timeout: float = 60.0) -> float:
     """Wait until something outside of this process holds; the seconds it took. TimeoutError names it."""
     begun = time.monotonic()
     turn = threading.Event()

@@ -12,12 +12,16 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from hashlib import sha1
 from random import Random
 
 from common.errors import DiskFull, StorageError
 from common.messages import PIECE_BYTES
+from common.warc import digest_text
 from coordinator.outputs import Append, OutputBatch, Part
 from coordinator.sink import Recovery, survey
+from coordinator.store.kv import Overlay
+from coordinator.store.rows import PartialRow, file_row, unpack
 
 
 class Fault(Enum):
@@ -149,6 +153,8 @@ class CrashableFiles:
         self._files = {name: _File(bytearray(body), len(body), True) for name, body in (files or {}).items()}
         self._faults = faults or Faults()
         self._parts: dict[str, dict[int, bytes]] = {}
+        self._durable_parts: dict[str, dict[int, bytes]] = {}
+        """Of downloads: what of their pieces was synced."""
         self._open = True
         self.room = 1 << 40
         """Bytes free; for the simulation to set."""
@@ -166,6 +172,7 @@ class CrashableFiles:
     def write(self, batch: OutputBatch) -> None:
         """See `Sink`."""
         self._check("write")
+        self._settle(batch)
         begun: list[Append] = []
         try:
             for append in batch.appends:
@@ -186,7 +193,49 @@ class CrashableFiles:
         for append in begun:
             self._files[append.file].is_named = True
 
-    def keep(self, key: str, index: int, body: bytes | memoryview) -> None:
+    def _settle(self, batch: OutputBatch) -> None:
+        """As `files.Files.settle`."""
+        for move in batch.moves:
+            if move.file in self._files:
+                continue  # the batch is written again
+            self._faults.step(f"move to {move.file}")
+            pieces, count = self._parts.get(move.part, {}), move.offset // PIECE_BYTES
+            if any(index not in pieces for index in range(count)):
+                raise StorageError(f"{move.file}: {sorted(pieces)} of {count} pieces are there")
+            body = b"".join(pieces[index] for index in range(count)) + bytes(move.tail)
+            self._files[move.file] = _File(bytearray(body), len(body), False)
+            self.drop(move.part, True)
+        for part in batch.synced:
+            self._faults.step(f"fsync of {part}", writes=False)
+            self._durable_parts[part] = dict(self._parts.get(part, {}))
+        if batch.moves:
+            self._faults.step("fsync of a folder of downloads", writes=False)
+        for move in batch.moves:
+            self._files[move.file].is_named = True
+
+    def digest(self, part: str, pieces: int, tail: bytes) -> str | None:
+        """As `files.Files.digest`."""
+        there = self._parts.get(part, {})
+        if any(index not in there for index in range(pieces)):
+            return None
+        return digest_text(sha1(b"".join(there[index] for index in range(pieces)) + tail).digest())
+
+    def recover_downloads(self, rows: Overlay) -> None:
+        """As `files.recover`."""
+        known = set()
+        for key, packed in rows.scan(b"p", b"q", 1 << 30):
+            row = PartialRow(*unpack(packed))
+            if set(range(row.pieces)) <= set(self._parts.get(row.part, {})):
+                known.add(row.part)
+            else:
+                rows.delete(key)
+        for part in set(self._parts) - known:
+            self.drop(part, True)
+        for name in [name for name in self._files if name.startswith("files/")]:
+            if rows.get(file_row(name)) is None:
+                del self._files[name]
+
+    def keep(self, key: str, index: int, body: bytes | memoryview, file: bool = False) -> None:
         """See `Sink`."""
         self._check("keep")
         self._faults.step(f"keep of {key}", writes=False)
@@ -197,10 +246,11 @@ class CrashableFiles:
         """See `Sink`; here a piece always finds room."""
         return False
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, file: bool = False) -> None:
         """See `Sink`."""
         self._check("drop")
         self._parts.pop(key, None)
+        self._durable_parts.pop(key, None)
 
     def close(self) -> None:
         """See `Sink`."""
@@ -230,7 +280,18 @@ class CrashableFiles:
             end = random.randint(file.durable, len(file.content))
             if file.is_named or random.random() < 0.5:
                 left[name] = bytes(file.content[:end])
-        return CrashableFiles(left, faults)
+        after = CrashableFiles(left, faults)
+        for part, pieces in self._parts.items():
+            durable = self._durable_parts.get(part, {})
+            # What was not synced may be there, or be a hole: the size of a file says nothing of its bytes.
+            kept = {
+                index: body if index in durable or random.random() < 0.5 else bytes(len(body))
+                for index, body in pieces.items()
+                if index in durable or random.random() < 0.7
+            }
+            if kept:
+                after._parts[part], after._durable_parts[part] = kept, dict(kept)
+        return after
 
     def _append(self, append: Append, begun: list[Append]) -> None:
         name, offset, chunks, is_new = append

@@ -225,7 +225,7 @@ class Site:
             most = max(most, now)
         return most
 
-    def wait_for(self, hits: int, *, timeout: float = 30.0) -> None:
+    def wait_for(self, hits: int, *, timeout: float = 60.0) -> None:
         """Return as soon as so many requests have arrived in all; TimeoutError if they do not."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._hits) >= hits, timeout):

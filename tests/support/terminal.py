@@ -85,7 +85,7 @@ class Running:
         """Whether it has not ended yet."""
         return self._child.poll() is None
 
-    def says(self, text: str, timeout: float = 30.0) -> str:
+    def says(self, text: str, timeout: float = 60.0) -> str:
         """Wait until it has said this; all that it said."""
         until(
             lambda: text in self.said or not self.is_running(),

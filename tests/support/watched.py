@@ -94,6 +94,10 @@ class Watched:
         """What it waits for, by its code; the main one first."""
         return {each.what: each for each in self.look().waiting}
 
+    async def settled(self) -> None:
+        """Wait until nothing is unanswered: then all that is due has been lent (ADR 0027)."""
+        await self.until(lambda: not self.core.unsealed)
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what time or a commit brings about."""
         async with asyncio.timeout(30):

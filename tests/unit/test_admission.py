@@ -347,7 +347,7 @@ def test_a_trusted_flag_comes_from_the_request_alone() -> None:
 
 
 def test_links_without_a_page_widen_nothing() -> None:
-    """Whoever may speak may tell of links; the target of a seed's redirect rides in the page of a lease that was held."""
+    """Whoever may speak may tell of links; the target of a seed's redirect rides in the page of a lease."""
     for config in (FREE, replace(FREE, max_depth=None, no_follow=True)):
         bench = Bench(config, scope=Scope("host", HeldSites({"a.test"})))
         bench.join()

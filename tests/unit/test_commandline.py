@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from common.config import OPTIONS
-from common.processors import processors
 from common.openfiles import raise_open_files
+from common.processors import processors
 from coordinator import cli as coord
 from coordinator.directory import CrawlDirectory
 from coordinator.status import Phase, Status

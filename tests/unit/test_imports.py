@@ -67,6 +67,7 @@ PURE = (
     "coordinator/bench.py",
     "coordinator/budgets.py",
     "coordinator/crawl.py",
+    "coordinator/depths.py",
     "coordinator/downloads.py",
     "coordinator/export/choose.py",
     "coordinator/export/columns.py",
@@ -219,3 +220,16 @@ def test_a_core_knows_no_clock_no_socket_and_no_chance(name: str) -> None:
 def test_a_file_begins_with_what_it_is(path: Path) -> None:
     source = path.read_text()
     assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{name_of(path)} has no docstring"
+
+
+@pytest.mark.parametrize("package", ["common", "coordinator", "worker"])
+def test_the_map_of_the_packages_names_every_file(package: str) -> None:
+    """docs/architecture.md lists the files of each package by what they are for."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    begin = text.index(f"\n`{package}/`: ") + len(f"\n`{package}/`: ")
+    listed = set(re.findall(r"`(\w+/?)`", text[begin : text.index("\n`", begin)]))
+    folder = ROOT / package
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    folders = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    there = {name for name in files | folders if not name.startswith("extract") or name in listed}
+    assert listed == there

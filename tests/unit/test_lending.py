@@ -193,6 +193,24 @@ def test_hosts_of_a_busy_address_stand_in_nobody_elses_way() -> None:
     bench.shard.frontier.check()
 
 
+def test_many_hosts_of_a_busy_address_are_no_long_step() -> None:
+    bench = Bench(replace(FREE, per_ip=1, guards=False))
+    bench.join(lanes=1000, requests=5000)
+    for number in range(3 * policy.ADDRESS_LOOKS):
+        [lease] = bench.seed(f"https://h{number}.test/0")
+        bench.page(lease, 0, OK._replace(ip=BUSY_IP))
+        bench.seed(f"https://h{number}.test/1")
+    bench.now += 1.1
+    lines, steps = bench.shard.frontier.addresses, 0
+    while (wakeup := bench.shard.next_wakeup()) is not None and wakeup <= bench.now:
+        before = len(lines)
+        bench.wait(0.0)
+        assert len(lines) - before <= policy.ADDRESS_LOOKS
+        steps += 1
+    assert (len(lines), len(bench.shard.leases)) == (3 * policy.ADDRESS_LOOKS - 1, 1)
+    assert steps >= 3
+
+
 def test_hosts_of_a_busy_address_have_their_turn_in_order_over_a_restart() -> None:
     bench = Bench(replace(FREE, per_ip=2))
     bench.join()

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from common.config import CrawlConfig
 from common.errors import ProtocolError
-from coordinator import progress
+from coordinator import lastscreen, progress
 from coordinator.history import Meter
 from coordinator.status import (
     FailedTry,
@@ -147,7 +147,7 @@ def test_the_summary_says_what_came_where_it_is_and_what_to_type_next(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "crawl1" / "warc" / "crawl1.warc.gz").mkdir(parents=True)
-    text = progress.summary(FINISHED).plain
+    text = lastscreen.summary(FINISHED).plain
     for part in (
         "Finished: 6,204 URLs in 3 min 24 s, 380 a second, 1.4 GiB",
         "CLIENT_ERROR",
@@ -172,7 +172,7 @@ def test_the_summary_names_the_folders_that_hold_something(tmp_path: Path) -> No
         files=3,
         file_bytes=5 << 20,
     )
-    lines = progress.summary(made).plain.replace(str(directory), "c").splitlines()
+    lines = lastscreen.summary(made).plain.replace(str(directory), "c").splitlines()
     start = lines.index("Where it is") + 1
     assert lines[start : lines.index("Next")] == [
         "  c/pages/   a line of JSON each: outcome, title",
@@ -185,7 +185,7 @@ def test_the_summary_names_the_folders_that_hold_something(tmp_path: Path) -> No
 def test_the_summary_lists_what_a_person_must_look_at() -> None:
     urls = tuple(f"https://a.test/{number}\x1b" for number in range(10))
     poisoned = replace(FINISHED, outcomes={"OK": 5, "POISON": 12}, poison=urls, exit_code=1, reason="poison")
-    text = progress.summary(poisoned).plain
+    text = lastscreen.summary(poisoned).plain
     assert "Worker processes died over these (POISON): look at them" in text
     assert text.count("https://a.test/") == 10 and "\x1b" not in text
     assert "and 2 more: coord export crawl1 --outcome POISON --to -" in text
@@ -203,12 +203,12 @@ def test_extractors_have_a_column_when_there_are_any() -> None:
 
 def test_a_stop_says_that_nothing_is_lost_and_how_to_go_on() -> None:
     stopped = replace(STATUS, phase=Phase.STOPPED, reason="stopped by hand", exit_code=3, pages=9000)
-    text = progress.summary(stopped).plain
+    text = lastscreen.summary(stopped).plain
     assert "Stopped (stopped by hand)" in text
     assert "9,000 URLs in all" in text
     assert "3,860 URLs still queued" in text
     assert "coord crawl --out crawl1" in text
-    assert "No seed" not in progress.summary(replace(stopped, outcomes={})).plain
+    assert "No seed" not in lastscreen.summary(replace(stopped, outcomes={})).plain
     assert "Exit code 3: stopped before the end; nothing is lost" in text
 
 
@@ -223,7 +223,7 @@ def test_when_no_seed_gave_a_page_each_is_explained() -> None:
         exit_code=1,
         reason="no seed gave a page",
     )
-    text = progress.summary(nothing).plain
+    text = lastscreen.summary(nothing).plain
     assert "No seed gave a page" in text
     assert "https://exmaple.org/  DNS: Name or service not known" in text
     assert "is it spelt right?" in text

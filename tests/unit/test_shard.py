@@ -15,7 +15,9 @@ from common.outcome import Outcome
 from common.scope import HeldSites, Scope
 from common.url import CanonicalURL, canonical, host_key, slot
 from coordinator import policy
+from coordinator.fleet import MOST_SESSIONS
 from coordinator.outputs import Outputs
+from coordinator.sessions import DENIED_TOLD
 from coordinator.shard import Shard
 from coordinator.steps import (
     Asked,
@@ -621,6 +623,31 @@ def test_another_version_is_denied_with_both_versions(bench: Bench) -> None:
     assert len(bench.shard.fleet) == 0
 
 
+def test_who_is_turned_away_again_and_again_does_not_fill_the_log(bench: Bench) -> None:
+    told = 0
+    for number in range(2500):
+        hello = m.Hello(number + 1, m.VERSION + 1, ONE, (), "box", 1, 0, False, ())
+        out = bench.handle(Received(hello))
+        assert sent(m.Denied, out)
+        told += sum(note.event == "worker.denied" for note in only(Note, out))
+    assert told == DENIED_TOLD + 2
+
+
+def test_there_is_a_bound_on_how_many_may_work(bench: Bench) -> None:
+    """Each is remembered with what it was answered; one that is there already may come again."""
+    for number in range(MOST_SESSIONS):
+        name = SessionId(number.to_bytes(16))
+        bench.handle(Received(m.Hello(1, m.VERSION, name, (), "box", 1, 0, False, ())))
+    late = m.Hello(1, m.VERSION, TWO, (), "box", 1, 0, False, ())
+    [denied] = sent(m.Denied, bench.give(Received(late)))
+    assert not denied.final and "10000 worker processes" in denied.reason
+    again = m.Hello(2, m.VERSION, SessionId(bytes(16)), (), "box", 1, 0, False, ())
+    assert sent(m.Welcome, bench.give(Received(again)))
+    bench.now += 301
+    bench.shard.sweep(bench.now)
+    assert sent(m.Welcome, bench.give(Received(late)))
+
+
 def test_a_welcome_tells_what_a_worker_needs(bench: Bench) -> None:
     [welcome] = sent(m.Welcome, bench.hello())
     assert (welcome.number, welcome.epoch, welcome.ttl, welcome.heartbeat) == (1, 1, 30.0, 5.0)
@@ -912,6 +939,22 @@ def test_a_bare_host_that_refuses_https_is_tried_by_http(bench: Bench) -> None:
     bench.adds_up()
 
 
+def test_the_http_address_of_a_bare_host_is_charged_to_no_budget_again(bench: Bench) -> None:
+    bench.join()
+    bench.give(Asked(m.Cap(1, 1)))
+    [lease] = bench.seed(f"{SITE}/", "https://b.test/", flags=Flag.SEED | Flag.BARE)
+    bench.page(lease, 0, failed(Outcome.REFUSED))
+    due(bench)
+    [again] = bench.shard.leases
+    assert [each.url for each in again.requests] == ["http://a.test/"]
+    bench.page(again, 0)
+    due(bench)
+    assert not list(bench.shard.leases)
+    assert bench.shard.ledger.counts.charged == 1
+    assert bench.shard.frontier.queued == 1
+    bench.adds_up()
+
+
 def test_a_seed_that_was_given_as_https_is_not_tried_by_http(bench: Bench) -> None:
     lent(bench)
     run_down(bench, Outcome.REFUSED)
@@ -1131,10 +1174,7 @@ def test_a_host_without_robots_is_lent_once_with_all_its_lanes_and_one_request()
     assert (lease.lanes, len(lease.requests), lease.robots) == (1, 1, ())
     assert sent(m.Lease, bench.beat(leases=(lease.id,))) == []
     assert answers(robots(bench, lease))[0] != []
-    bench.page(lease)
-    due(bench)
-    [wide] = bench.shard.leases
-    assert wide.width == 4
+    assert [each.width for each in bench.shard.leases] == [1, 3]
 
 
 def test_rules_travel_with_the_next_lease_and_their_body_once() -> None:
@@ -1149,7 +1189,12 @@ def test_rules_travel_with_the_next_lease_and_their_body_once() -> None:
     assert travelled == [(m.RobotsRules(SITE, 1, "rules", body),) for body in (text, None)]
 
 
-def test_what_a_host_fails_for_stands_with_its_pages_though_robots_txt_met_it_first() -> None:
+@pytest.mark.parametrize(
+    ("outcome", "reason"), [(Outcome.TLS, "tls_expired"), (Outcome.UNSUPPORTED, "bad_request")]
+)
+def test_what_a_host_fails_for_stands_with_its_pages_though_robots_txt_met_it_first(
+    outcome: Outcome, reason: str
+) -> None:
     """They once said `robots` and nothing else, whatever was wrong with the host's certificate."""
     bench = Bench(OBEY)
     lease = lent(bench)
@@ -1159,25 +1204,25 @@ def test_what_a_host_fails_for_stands_with_its_pages_though_robots_txt_met_it_fi
         ONE,
         lease.id,
         SITE,
-        "TLS",
+        outcome.value,
         None,
         "it ended in May",
         None,
         None,
         0.0,
         0,
-        reason="tls_expired",
+        reason=reason,
     )
     bench.give(Received(told, b""))
     bench.release(lease, None)
     due(bench)
     [again] = bench.shard.leases
     lease = m.Lease(ONE, 0, again.id, "", 0.0, 1, 1, (), None, ())
-    bench.page(lease, 0, m.Facts(Outcome.TLS.code, reason="robots"), age=None)
+    bench.page(lease, 0, m.Facts(outcome.code, reason="robots"), age=None)
     [line] = bench.lines()
     assert (line["outcome"], line["reason"], line["error"], line["attempts"]) == (
-        "TLS",
-        "tls_expired",
+        outcome.value,
+        reason,
         "it ended in May",
         0,
     )

@@ -67,6 +67,24 @@ def test_an_authority_that_fails_keeps_no_other_of_its_host_waiting() -> None:
     assert [each.url for each in later.requests] == [f"{dead}/"]
 
 
+def test_lanes_that_waited_for_a_robots_txt_are_lent_as_soon_as_it_is_known() -> None:
+    """Not when the first page has come: of a slow server a hundred answers would take the time of two."""
+    bench = Bench(replace(OBEY, host=(HostRule("a.test", per_host=10, delay=0.0),)))
+    bench.join()
+    [first] = bench.seed(*(f"{SITE}/{page}" for page in range(10)))
+    assert (first.lanes, len(first.requests)) == (1, 1)
+    bench.beat()
+    bench.data += 1
+    known = m.Robots(bench.data, ONE, first.id, SITE, "allow", 404, None, None, None, 0.0, 0)
+    assert sent(m.Lease, bench.handle(Received(known))) == [], "nothing before the commit"
+    leases = sent(m.Lease, bench.commit())
+    assert sum(lease.lanes for lease in leases) == sum(len(lease.requests) for lease in leases) == 9
+    bench.restart()
+    host = bench.shard.frontier.host("a.test", bench.now, bench.wall)
+    assert (host.lent_lanes, host.free_lanes) == (10, 0)
+    bench.adds_up()
+
+
 def test_a_long_queue_of_an_authority_that_fails_is_put_off_whole_and_comes_back_whole() -> None:
     bench = Bench(OBEY)
     bench.join()

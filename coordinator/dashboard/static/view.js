@@ -298,6 +298,8 @@ export class View {
       ...[
         ["Payloads stored before", status.revisits],
         ["Near duplicates", status.near_duplicates],
+        ["Sitemaps", status.sitemaps],
+        ["Pages whose extractor failed: items lost", status.unextracted],
         ["Queued again by a person", status.retried],
         ["Visited again for links", status.relinked],
       ]
