@@ -71,12 +71,16 @@ _SENTENCE = 500
 
 _COUNTED = "-v"
 _PLACES = "Places and processes"
+_ALONE = "Options"
+"""Heading where a command has no options of the configuration."""
 
 
 def run(command: click.Command, name: str, args: Sequence[str] | None = None) -> int:
     """Carry out a command line and return its exit code; whatever goes wrong is one line on standard
     error."""
     given = list(sys.argv[1:] if args is None else args)
+    if sys.stdout is None:  # closed by whoever started us: `coord status crawl1 >&-`
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  for as long as we live
     try:
         code = command.main(args=given, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -181,6 +185,8 @@ class Command(click.Command):
             record = param.get_help_record(ctx)
             if record is not None and isinstance(param, click.Option):
                 groups.setdefault(getattr(param, "group", _PLACES), []).append(record)
+        if len(groups) == 1:
+            groups = {_ALONE: groups[_PLACES]}
         for group, records in groups.items():
             if records:
                 with formatter.section(group):

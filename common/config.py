@@ -569,10 +569,10 @@ class CrawlConfig:
             table[name] = (*table.get(name, ()), address)
         return table
 
-    def warnings(self) -> list[str]:
-        """What a person should be told once at the start, a line each."""
+    def warnings(self, *, at_home: bool = False) -> list[str]:
+        """What a person should be told once at the start, a line each. `at_home`: only their own machine is crawled."""
         said = []
-        if self.contact is None and self.user_agent is None:
+        if self.contact is None and self.user_agent is None and not at_home:
             said.append(
                 "no --contact: owners of the sites you crawl cannot reach you; give a web page or an address"
             )

@@ -172,6 +172,14 @@ def _environ_layer(environ: Mapping[str, str]) -> _Layer:
     return _Layer(values, "environment: SHOAL_{}")
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("procs", "out", "http", "listen", "recrawl"), "; it is given on the command line alone"),
+    **dict.fromkeys(("crawl", "shoal", "options"), "; options stand at the top, in no section"),
+    **dict.fromkeys(("seeds", "seed", "urls"), "; seeds are given on the command line"),
+}
+"""Of keys that people look for in vain."""
+
+
 def _file_layer(path: Path, kept: bool = False) -> _Layer:
     try:
         text = path.read_text(encoding="utf-8")
@@ -202,7 +210,7 @@ def _file_layer(path: Path, kept: bool = False) -> _Layer:
         elif name in OPTIONS:
             values[name] = value
         else:
-            meant = hint(name, (*OPTIONS, "host", "tuning"))
+            meant = _ELSEWHERE.get(name) or hint(name, (*OPTIONS, "host", "tuning"))
             raise UsageError(f"{path}{_line_of(text, key)}: no option is called {key!r}{meant}")
     return _Layer(values, str(path), rules, tuning, extractors, text, kept)
 

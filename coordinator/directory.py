@@ -103,7 +103,11 @@ class CrawlDirectory:
     def look(cls, path: Path) -> Self:
         """DIR for reading, whether a coordinator runs on it or not; `UsageError` if it holds no crawl."""
         if not (path / "FORMAT").is_file():
-            what = "holds no crawl" if path.is_dir() else "does not exist"
+            if str(path).startswith("tcp:/"):
+                raise UsageError(f"{path}: workers speak there; give DIR, or the HOST:PORT of --http")
+            what = (
+                "holds no crawl" if path.is_dir() else "is no folder" if path.exists() else "does not exist"
+            )
             raise UsageError(f"{path} {what}: name the folder that was given as --out")
         directory = cls(path)
         directory._check_format()

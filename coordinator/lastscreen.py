@@ -115,7 +115,7 @@ def _summary(status: Status) -> Iterator[str | tuple[str, str]]:
             yield f"  {escaped(status.extract_error)}\n"
         yield ('      the lines of `pages` with the reason "extract" name them all\n', "dim")
     over = status.phase is Phase.FINISHED or status.exit_code == 1
-    if over and not any(status.outcomes.get(outcome) for outcome in _PAGES):
+    if over and (status.seed_ends or not any(status.outcomes.get(outcome) for outcome in _PAGES)):
         yield from _no_page(status)
     if any(count and name in _STORED for name, count in status.outcomes.items()):
         yield ("Where it is\n", "bold")

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from common.messages import LINK_LINES, Facts, Flag, Page, Request
 from common.outcome import OUTCOMES, Outcome, State
 from common.warc import IDENTICAL_PAYLOAD, NOT_MODIFIED, revisit_record, warc_date
@@ -224,9 +226,10 @@ class Ledger:
         elif page is not None and page.file is None and outcome.has_record and (body or pieces):
             location, record = self._store(page, request.url, pieces, body, wall)
         facts = Facts(outcome.code) if page is None else page.facts
-        facts = facts._replace(
-            outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error
-        )
+        if reason or error or facts.outcome != outcome.code:
+            facts = facts._replace(
+                outcome=outcome.code, reason=reason or facts.reason, error=error or facts.error
+            )
         refused = () if page is None else page.refused
         row = DoneRow(request, facts, attempts, record, location, None, tries, refused, file=file)
         line = self._outputs.append("pages", (page_line(row),), wall) if lines else None
@@ -376,4 +379,7 @@ def page_line(row: DoneRow) -> bytes:
         "simhash": None if facts.simhash is None else f"{facts.simhash:016x}",
         "file": row.file,
     }
-    return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # a lone surrogate, from a seed that is no UTF-8
+        return _to_json(line).encode("utf-8", "backslashreplace") + b"\n"

@@ -263,7 +263,8 @@ def _machine(status: Status, width: int) -> Text:
     if status.memory_bytes:
         parts.append(f"memory {size_text(status.memory_bytes)}")
     parts.append(f"CPU {status.cpu_percent}%")
-    parts.append(f"{status.commits_rate:.0f} commits/s of {1000 * status.commit_seconds:.0f} ms")
+    commits = f"{status.commits_rate:.0f} commit{'' if round(status.commits_rate) == 1 else 's'}/s"
+    parts.append(f"{commits} of {1000 * status.commit_seconds:.0f} ms")
     if status.workers_died:
         parts.append(f"{plural(status.workers_died, 'worker')} died")
     if status.protocol_errors:

@@ -25,6 +25,7 @@ from coordinator.recrawl import is_over, read_from, visit_again
 from coordinator.retrying import Wanted, retry
 from coordinator.server import ShardServer
 from coordinator.settings import Recrawl
+from coordinator.status import plural
 from coordinator.steps import NewRound, Reconfigured, Rescoped
 from coordinator.walk import END_KEY, newly_blocked, queued_at, snapshot
 
@@ -141,6 +142,11 @@ class Changer:
         core = self._server.core
         self._say(f"recrawl: round {core.round} visits again what is known")
         known = await visit_again(self._directory.path, self._feed, core, lambda: self.config)
-        left = f", {known.left:,} are fresh enough or in it already" if known.left else ""
-        outside = f", {known.outside:,} are out of scope now" if known.outside else ""
-        self._say(f"recrawl: {known.again:,} known URLs are in round {core.round}{left}{outside}")
+        left = f", {_are(known.left)} fresh enough or in it already" if known.left else ""
+        outside = f", {_are(known.outside)} out of scope now" if known.outside else ""
+        verb = "is" if known.again == 1 else "are"
+        self._say(f"recrawl: {plural(known.again, 'known URL')} {verb} in round {core.round}{left}{outside}")
+
+
+def _are(count: int) -> str:
+    return f"{count:,} {'is' if count == 1 else 'are'}"

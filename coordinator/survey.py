@@ -41,6 +41,8 @@ class Crowd:
     count: int = 0
     until: float | None = None
     names: list[tuple[float, str]] = field(default_factory=list)
+    why: str = ""
+    """Of hosts that could not be reached: a `reason`, the last that was met."""
 
     def add(self, host: Host, until: float) -> None:
         self.count += 1
@@ -157,7 +159,9 @@ class Survey:
         self._robots_looked += 1
         for place in host.authorities:
             packed = self._core.rows.get(robots_row(host.slot, place))
-            if packed is not None and RobotsRow(*unpack(packed)).verdict == "retry":
+            row = None if packed is None else RobotsRow(*unpack(packed))
+            if row is not None and row.verdict == "retry":
+                self._next.robots.why = row.reason or self._next.robots.why
                 return True
         return False
 

@@ -54,6 +54,8 @@ class Group:
     count: int = 0
     until: float | None = None
     names: tuple[str, ...] = ()
+    why: str = ""
+    """A `reason`, where none of a host's servers was reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,10 @@ def _main(facts: Facts) -> Iterator[Waiting]:
         if facts.phase is Phase.SEEDING or facts.seeds_reading:
             yield _say("seeds", "reading seeds", count=facts.seeds_read)
         else:
-            yield _say("nothing_queued", "nothing queued: waiting for seeds")
+            waits = facts.worker_command or facts.phase is Phase.WAITING
+            yield _say(
+                "nothing_queued", f"nothing queued: {'waiting for seeds' if waits else 'about to end'}"
+            )
         return
     if facts.capacity and facts.in_flight >= 0.95 * facts.capacity:
         text = f"fetches in flight: {number_text(facts.in_flight)} of {number_text(facts.capacity)}"
@@ -377,8 +382,12 @@ def _retries(facts: Facts) -> Waiting:
 
 def _robots(facts: Facts) -> Waiting:
     of = facts.robots
-    text = f"robots.txt of {plural(of.count, 'host')} could not be read{_until(of, 'asked for again')}"
-    return _say("robots", text, "yours? --ignore-robots", count=of.count, until=of.until, examples=of.names)
+    why = f" ({of.why.replace('_', ' ')})" if of.why else ""
+    text = f"robots.txt of {plural(of.count, 'host')} could not be read{why}{_until(of, 'asked for again')}"
+    hint = (
+        "" if of.why else "yours? --ignore-robots"
+    )  # who is not reached is not reached without robots.txt either
+    return _say("robots", text, hint, count=of.count, until=of.until, examples=of.names)
 
 
 def _resting(facts: Facts) -> Waiting:
@@ -417,20 +426,23 @@ def _pace(facts: Facts, hosts: int) -> Waiting:
         delay, per_host = facts.longest.delay_seconds, facts.longest.per_host
     return _say(
         "politeness",
-        pace(hosts, delay, per_host),
+        pace(hosts, delay, per_host, asked=facts.delay),
         count=hosts,
         until=facts.next_due_seconds,
         examples=facts.next_hosts,
     )
 
 
-def pace(hosts: int, delay: float, per_host: int) -> str:
-    """What so many hosts allow at most; also said at the start, before anything was fetched."""
+def pace(hosts: int, delay: float, per_host: int, asked: float | None = None) -> str:
+    """What so many hosts allow at most; also said at the start, before anything was fetched. `asked`: the delay that
+    was asked for, which a longer one of robots.txt or of slow answers overrides."""
     lanes = hosts * per_host
     each = f" × {per_host} at once" if per_host > 1 else ""
     if delay <= 0:
         return f"{plural(hosts, 'host')}{each}: as fast as the servers answer; more processes will not help"
-    hint = "; yours? --per-host 4 --delay 0" if hosts <= FEW_HOSTS and per_host < 4 else ""
+    overridden = asked is not None and delay > asked
+    hint = f"; yours? --per-host 4{'' if overridden else ' --delay 0'}"
+    hint = hint if hosts <= FEW_HOSTS and per_host < 4 else ""
     return (
         f"{plural(hosts, 'host')}{each} × {_figure(delay)} s: at most {_figure(lanes / delay)} "
         f"page{'' if lanes == delay else 's'}/s; more processes will not help{hint}"

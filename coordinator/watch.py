@@ -396,7 +396,7 @@ def _in_flight(session: WorkerSession) -> int:
 
 
 def _group(crowd: Crowd, now: float) -> Group:
-    return Group(crowd.count, _left(crowd.until, now), crowd.first())
+    return Group(crowd.count, _left(crowd.until, now), crowd.first(), crowd.why)
 
 
 def _left(at: float | None, now: float) -> float | None:

@@ -15,8 +15,9 @@ from common.messages import FILE_WINDOW, PIECE_BYTES
 from worker import download
 from worker.bodies import Hold
 from worker.download import Download
-from worker.fetcher import BeginDownload, SendPiece
+from worker.fetcher import BeginDownload
 from worker.mark import Slot
+from worker.receiving import SendPiece
 from worker.steps import PieceCame, PieceKept
 from worker.visit import Fetch
 

@@ -156,8 +156,9 @@ class Extraction:
 
     @property
     def waits(self) -> bool:
-        """Whether any function is one that waits: it may take WAIT_SECONDS."""
-        return any(map(_waits, self._functions.values()))
+        """Whether the first function is one that waits: it may take WAIT_SECONDS."""
+        first = self._functions.get(self._first)
+        return first is not None and _waits(first)
 
     async def run(self, lease: int, ordinal: int, request: Request, came: Exchange) -> Extracted:
         """What they make of a response. Raises nothing for what they do."""

@@ -22,14 +22,14 @@ Invariants:
   4. At most `per_ip` hosts of one address are fetched at once; loopback and what goes through a proxy are
      exempt. Who waits for that has connected to nobody, and the wait counts against no time-out.
 
-Read next: worker/exchange.py, worker/way.py, worker/connector.py, worker/failures.py, worker/bodies.py,
-worker/gate.py, worker/proxies.py, worker/mending.py.
+Read next: worker/exchange.py, worker/way.py, worker/receiving.py, worker/connector.py, worker/failures.py,
+worker/bodies.py, worker/gate.py, worker/proxies.py, worker/mending.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -42,12 +42,13 @@ from common.clock import now, wall
 from common.outcome import Outcome
 from worker.addresses import parse_allowed, refusal
 from worker.bodies import BodyBudget, Hold
-from worker.connector import AddressRefused, Connector, TooMuch, Wire, trust_store
+from worker.connector import AddressRefused, Connector, Wire, trust_store
 from worker.download import Download
-from worker.exchange import Exchange, Failure, NotSent, Truncated
+from worker.exchange import Exchange, Failure, NotSent
 from worker.failures import FOREIGN, prose, translate
 from worker.gate import AddressGate, Place
 from worker.proxies import REST_SECONDS, Proxies, ProxyFailed
+from worker.receiving import SendPiece, handed_on, whole_body
 from worker.resolver import Resolver, ResolverSettings
 from worker.way import Way, header_lines
 
@@ -55,7 +56,6 @@ __all__ = ["BodyBudget", "Exchange", "Failure", "Fetcher", "FetcherSettings", "H
 
 AcceptBody = Callable[[int, Mapping[str, str]], bool]
 BeginDownload = Callable[[int, Mapping[str, str]], Download | None]
-SendPiece = Callable[[Download, bytes, Hold], Awaitable[None]]
 
 _INTERIM_ANSWERS = 8  # 1xx answers before the real one; more is somebody playing
 _WAYS = 8192  # origins whose request heads are kept ready, about 3 KiB each; made again in 30 µs
@@ -350,11 +350,15 @@ class Fetcher:
                 file is None and accept_body is not None and not accept_body(message.code, message.headers)
             )
             payload, truncated, hold = b"", None, None
-            if file is not None:
+            if file is not None and request.download is not None:
                 if file.broken is None:
-                    truncated, hold = await self._hand_on(wire, message, content, file, request)
+                    truncated, hold = await handed_on(
+                        wire, message, content, self.budget, file, request.download[1], settings.total
+                    )
             elif not rejected:
-                payload, truncated, hold = await self._read(wire, message, content, request.max_bytes)
+                payload, truncated, hold = await whole_body(
+                    wire, message, content, self.budget, request.max_bytes
+                )
             ended = self._clock()
             keep = truncated is None and not rejected and (file is None or file.broken is None)
             version = message.version
@@ -386,89 +390,6 @@ class Fetcher:
         self._note_address(way, ip)
         if place is not None and ip is not None and ip != place.address and self._gate is not None:
             self._gate.move(place, ip)
-
-    async def _read(
-        self, wire: Wire, message: RawResponseMessage, content: StreamReader, max_bytes: int
-    ) -> tuple[bytes, Truncated | None, Hold | None]:
-        """The body, as far as it came, and why no further."""
-        if content.at_eof():
-            return b"", None, None
-        hold = Hold(self.budget)
-        pieces: list[bytes] = []
-        size = 0
-        truncated: Truncated | None = None
-        try:
-            while truncated is None and not content.at_eof():
-                try:
-                    piece = await content.readany()
-                except FOREIGN as error:
-                    # What came in the same turn as the end lies in the buffer still, behind the exception.
-                    piece = content._read_nowait(-1)
-                    truncated = _why_cut(error)
-                size += len(piece)
-                if size > max_bytes:
-                    piece = piece[: max_bytes - size]
-                    truncated = "length"
-                pieces.append(piece)
-                if not hold.grow(len(piece)) and truncated is None and not content.at_eof():
-                    wire.rest()
-                    await hold.room()
-                    wire.resume()
-        except BaseException:
-            hold.release()
-            raise
-        if truncated is None and isinstance(wire.exception(), aiohttp.ClientOSError) and _endless(message):
-            truncated = "disconnect"  # such a body ends with the connection, but a reset is not an end
-        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), truncated, hold
-
-    async def _hand_on(
-        self,
-        wire: Wire,
-        message: RawResponseMessage,
-        content: StreamReader,
-        file: Download,
-        request: _Request,
-    ) -> tuple[Truncated | None, Hold | None]:
-        """A body that is handed on in pieces, and why it came no further. Not read on when it is `broken`."""
-        assert request.download is not None
-        send, total = request.download[1], self.settings.total
-        wire.go_on(total, file.room)
-        hold = Hold(self.budget)
-        counted = file.length
-        truncated: Truncated | None = None
-        try:
-            while truncated is None and file.broken is None and not content.at_eof():
-                try:
-                    chunk = await content.readany()
-                except FOREIGN as error:
-                    chunk = content._read_nowait(-1)
-                    truncated = _why_cut(error)
-                for piece in file.feed(chunk):
-                    hold.grow(file.length - counted)
-                    counted = file.length
-                    wire.rest()
-                    await send(file, piece, hold)
-                    wire.resume()
-                    wire.go_on(total)
-                room = hold.grow(file.length - counted)
-                counted = file.length
-                if not room and truncated is None and not content.at_eof():
-                    wire.rest()
-                    await hold.room()
-                    wire.resume()
-            if (
-                truncated is None
-                and isinstance(wire.exception(), aiohttp.ClientOSError)
-                and _endless(message)
-            ):
-                truncated = "disconnect"
-            if truncated is None and file.broken is None:
-                for piece in file.close():
-                    await send(file, piece, hold)
-        except BaseException:
-            hold.release()
-            raise
-        return truncated, hold
 
     def _way(self, url: str) -> tuple[Way, str]:
         """The way to a URL's origin, and the request target."""
@@ -578,13 +499,3 @@ async def _final_answer(wire: Wire, message: RawResponseMessage) -> tuple[RawRes
         if message.code >= 200:
             return message, content
     raise BadHttpMessage(f"status {message.code} instead of an answer")
-
-
-def _why_cut(error: BaseException) -> Truncated:
-    if isinstance(error, TimeoutError):
-        return "time"
-    return "length" if isinstance(error, TooMuch) else "disconnect"
-
-
-def _endless(message: RawResponseMessage) -> bool:
-    return not message.chunked and "Content-Length" not in message.headers

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common import clock
 from common.commandline import Command, Value, say
+from common.configfile import kept
 from common.errors import UsageError
 from common.outcome import Outcome
 from common.version import version
@@ -95,6 +96,11 @@ def export(
     choice = Choice.given(what, outcomes=outcomes, hosts=hosts, since=since, until=until, round=round_)
     crawl = _folder(directory)
     _keep_out(crawl.path, to)
+    indexes = form in ("cdxj", "wacz") and crawl.config_path.exists()
+    if indexes and "warc" not in kept(crawl.config_path).store:
+        raise UsageError(
+            f"{directory} keeps no WARC (--store): {form} is an index of one, and would be empty"
+        )
     with ExitStack() as opened:
         with ExitStack() as open_stores:
             stores = [open_stores.enter_context(Snapshot(path)) for path in shards(crawl.path)]

@@ -73,12 +73,19 @@ def why(target: str, url: str, as_json: bool) -> int:
       coord why crawl1 https://example.org/missing --json | jq .outcome
     """
     directory = None if is_address(target) else CrawlDirectory.look(Path(target))
-    if directory is None or directory.running() is not None:
-        told = call(target, "GET", why_path(url))
+
+    def ask(text: str) -> dict[str, Any]:
+        if directory is not None and directory.running() is None:
+            return _why_stopped(directory, text)
+        told = call(target, "GET", why_path(text))
         if not isinstance(told, dict):
             raise UsageError(f"{target}: what answers is no coordinator")
-    else:
-        told = _why_stopped(directory, url)
+        return told
+
+    told = ask(url if "://" in url else f"https://{url}")
+    if "://" not in url and told.get("state") == NEVER:  # a bare host may have become its http address
+        plain = ask(f"http://{url}")
+        told = told if plain.get("state") == NEVER else plain
     if as_json:
         click.echo(json.dumps(told))
         return 0

@@ -6,6 +6,7 @@ Everything a person can get wrong is found before anything is written: options f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -189,7 +190,7 @@ def _begin(
     recrawl: str | None = None,
     dry_run: bool = False,
 ) -> int:
-    if out is None:
+    if not out:
         raise UsageError("where to? give --out DIR, a folder for the results, such as --out crawl1")
     path = Path(out)
     again = _recrawl(recrawl)
@@ -210,7 +211,7 @@ def _begin(
     with CrawlDirectory.acquire(path) as directory:
         _adopt(directory, config)
         if not config.quiet:
-            for warning in config.warnings():
+            for warning in config.warnings(at_home=_at_home(seeds)):
                 say("coord", warning)
         settings = CoordinatorSettings(
             directory=directory,
@@ -234,9 +235,19 @@ def _tell(path: Path, seeds: tuple[str, ...], config: CrawlConfig, *, again: boo
     for line in lines:
         click.echo(log.escaped(line))
     if not config.quiet:
-        for warning in config.warnings():
+        for warning in config.warnings(at_home=_at_home(seeds)):
             say("coord", warning)
     return code
+
+
+_is_at_home = re.compile(
+    r"(?:sitemap:)?(?:https?://)?(?:localhost|127(?:\.\d+){3}|\[::1\])(?:[:/?#].*)?"
+).fullmatch
+
+
+def _at_home(seeds: tuple[str, ...]) -> bool:
+    """Whether all seeds are on this machine, as far as one sees: what lies in files is not read for it."""
+    return bool(seeds) and all(_is_at_home(seed) and not os.path.exists(seed) for seed in seeds)
 
 
 def _recrawl(age: str | None) -> Recrawl | None:

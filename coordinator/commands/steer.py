@@ -174,7 +174,8 @@ def block(target: str, hosts: tuple[str, ...], undo: bool) -> int:
             f"what ended as OPERATOR is fetched after: coord retry {target} --outcome OPERATOR {wanted}"
         )
     elif told:
-        click.echo(f"{target}: {plural(ending, 'request')} of {', '.join(hosts)} end as OPERATOR")
+        verb = "ends" if ending == 1 else "end"
+        click.echo(f"{target}: {plural(ending, 'request')} of {', '.join(hosts)} {verb} as OPERATOR")
     return 0
 
 

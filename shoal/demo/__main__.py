@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from shoal.demo.server import serve
 from shoal.demo.sites import write_csv
@@ -54,7 +57,18 @@ def main() -> None:
             write_csv(given.csv, web.port, given.rows)
         print(web.url(START), flush=True)
 
-    asyncio.run(demo(given.port, announce))
+    try:
+        asyncio.run(demo(given.port, announce))
+    except OverflowError:
+        _refuse(f"--port {given.port}: a port is a number up to 65535")
+    except OSError as error:
+        why = error.strerror if error.filename or not error.errno else os.strerror(error.errno)
+        _refuse(f"{error.filename or f'--port {given.port}'}: {why}")
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"shoal.demo: {text}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -100,10 +100,24 @@ def test_robots_txt_is_obeyed_unless_told_otherwise(site: Site, tmp_path: Path) 
     assert "ROBOTS_UNREACHABLE" in tried(site, tmp_path, "/").stdout
 
 
+def test_an_extractor_without_end_is_told_after_a_bound(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("def parse(page):\n    while True:\n        pass\n")
+    (tmp_path / "c.toml").write_text("[tuning]\nparse_seconds = 1\n")
+    done = tried(site, tmp_path, "/", "--extract", "endless.py:parse", "--config", "c.toml")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "not done after 1 s" in " ".join(done.stdout.split())
+
+
+def test_what_could_not_be_fetched_is_exit_1_and_an_answer_is_0(site: Site, tmp_path: Path) -> None:
+    assert tried(site, tmp_path, "/private/1").returncode == 1
+    assert tried(site, tmp_path, "/nothing-there").returncode == 0
+
+
 def test_a_private_address_is_refused_without_leave(site: Site, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "worker" / "__main__.py"), "try", f"http://127.0.0.1:{site.port}/"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert "PRIVATE_ADDRESS" in done.stdout
+    assert done.returncode == 1
+    assert "PRIVATE_ADDRESS" in done.stdout and "--allow-private" in done.stdout
     assert site.log == []
 
 

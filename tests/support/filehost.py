@@ -36,7 +36,7 @@ class Stored:
     drips: tuple[float, int] | None = None
     """(seconds, bytes) as in Answer."""
     breaks: list[int] = field(default_factory=list)
-    """Bytes of the answer after which the connection is cut, of the first, second, ... answer."""
+    """Bytes of the body after which the connection is closed, of the first, second, ... answer."""
 
 
 class FileHost:
@@ -120,5 +120,8 @@ class FileHost:
                 headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
         if "Transfer-Encoding" in headers:
             body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-        cut = stored.breaks.pop(0) if stored.breaks else None
-        return Answer(status, headers, body, drips=stored.drips, stop_after=cut)
+        answer = Answer(status, headers, body, drips=stored.drips)
+        if stored.breaks:
+            head, whole = answer.wire()
+            return Answer(status, raw=head + whole[: stored.breaks.pop(0)])
+        return answer

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from coordinator.history import MINUTES_KEPT, SECONDS_KEPT, History, Totals
+from coordinator.history import MINUTES_KEPT, SECONDS_KEPT, History, Meter, Totals
 
 
 def test_points_add_up_to_what_was_counted() -> None:
@@ -56,3 +56,14 @@ def test_a_loop_that_stood_still_gives_a_true_rate() -> None:
     history.note(Totals(100, 0, 0, 0, {}), 10.0, 10.0)
     history.note(Totals(110, 0, 0, 0, {}), 11.0, 11.0)
     assert history.to_json()["seconds"]["pages"] == [10.0, 10.0]
+
+
+def test_what_a_retry_takes_back_is_no_negative_rate() -> None:
+    meter, history = Meter(), History()
+    for second, total in enumerate([0, 100, 200, 50, 60]):
+        meter.note(total, float(second))
+        assert meter.rate(total, float(second)) >= 0
+        history.note(Totals(total, total, 0, 0, {"OK": total}), float(second), float(second))
+    assert meter.rate(60, 4.0) == pytest.approx(52.5)
+    seconds = history.to_json()["seconds"]
+    assert min(*seconds["pages"], *seconds["bytes"], *seconds["outcomes"]["OK"]) >= 0

@@ -29,6 +29,7 @@ ONLY_IN = {
         "worker/connector.py",
         "worker/failures.py",
         "worker/fetcher.py",
+        "worker/receiving.py",
         "worker/resolver.py",
         "coordinator/control.py",
         "coordinator/dashboard/routes.py",

@@ -212,6 +212,35 @@ def test_a_stop_says_that_nothing_is_lost_and_how_to_go_on() -> None:
     assert "Exit code 3: stopped before the end; nothing is lost" in text
 
 
+@pytest.mark.parametrize("limit", ["--max-pages", "--max-pages-per-host", "--max-total-bytes"])
+def test_after_a_limit_over_all_starts_the_command_that_goes_on_lifts_it(limit: str) -> None:
+    text = lastscreen.summary(replace(FINISHED, reason=limit, queued=5)).plain
+    assert f"coord crawl --out crawl1 {limit} none  " in text
+    assert " none " not in lastscreen.summary(replace(FINISHED, reason="--max-time", queued=5)).plain
+
+
+def test_pages_that_lost_their_items_are_told() -> None:
+    lost = replace(FINISHED, unextracted=6, extract_error="https://a.test/: TypeError: boom")
+    text = lastscreen.summary(lost).plain
+    assert "Extractors failed on 6 pages: their items are lost\n  https://a.test/: TypeError: boom\n" in text
+    assert "extractors failed on 6 pages" in progress.line(lost)
+    assert any("items lost 6" in line for line in drawn(progress.table(lost, 100), 100))
+
+
+def test_sitemaps_are_told_beside_the_outcomes_and_a_round_with_its_rounds() -> None:
+    text = lastscreen.summary(replace(FINISHED, sitemaps=7)).plain
+    assert "and 7 sitemaps, which are no pages" in text
+    text = lastscreen.summary(replace(FINISHED, round=1, pages=12, pages_now=6)).plain
+    assert "12 URLs in all, rounds 0 to 1:" in text
+
+
+def test_nobody_says_there_was_no_seed_where_a_retry_failed_again() -> None:
+    again = replace(FINISHED, outcomes={"REFUSED": 1}, pages=1, seeds=Seeds(), exit_code=1)
+    assert "there was no seed" not in lastscreen.summary(again).plain
+    nothing = replace(again, outcomes={}, pages=0, pages_now=0)
+    assert "there was no seed" in lastscreen.summary(nothing).plain
+
+
 def test_when_no_seed_gave_a_page_each_is_explained() -> None:
     nothing = replace(
         FINISHED,
