@@ -25,15 +25,16 @@ def coord() -> None:
     """Shoal, a batch web crawler: say where to begin and where to put it, it does the rest.
 
     \b
-      coord crawl https://example.org/ --out crawl1      one site, on this machine
-      coord crawl urls.txt --no-follow --out list1       a list of URLs, and nothing else
-      coord status crawl1                                how far it is
-      coord stop crawl1                                  end it; the first command goes on
+      coord crawl https://example.org/ --out crawl1   one site, on this machine
+      coord crawl urls.txt --no-follow --out list1    a list of URLs, nothing else
+      coord status crawl1                             how far it is
+      coord stop crawl1                               end it; the first goes on
 
     With more machines: `coord start` here, `worker start` there.
 
     \b
-    Every option, file and exit code: docs/reference.md. Completion in bash (zsh_source, fish_source):
+    Every option, file and exit code: docs/reference.md. Completion in bash
+    (zsh_source, fish_source):
       eval "$(_COORD_COMPLETE=bash_source coord)"
     """
 

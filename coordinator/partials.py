@@ -95,6 +95,8 @@ class Partials:
             of = (piece.session, piece.lease)
             if held is not None and (held.session, held.lease) == of and piece.began < held.began:
                 return None, None
+            if piece.index >= piece.first + FILE_WINDOW:
+                return None, "pieces"  # in the middle of a fetch that a restart forgot: what is kept stays
             held = self._begin(key, held, piece)
             if held is None:
                 return None, "pieces"

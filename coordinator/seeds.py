@@ -448,6 +448,11 @@ def _bare_host(text: str) -> str | None:
     return found["host"] if found else None
 
 
+def is_bare(text: str) -> bool:
+    """Whether a text begins with a host instead of with a scheme."""
+    return _bare_host(text) is not None
+
+
 _range = re.compile(r"\[([0-9]+)-([0-9]+)(?::([0-9]+))?\]")
 
 

@@ -70,7 +70,7 @@ def worker() -> None:
 
     \b
       worker start --procs 8 --coord tcp://HOST:7777 --key worker.key
-      worker try https://example.org/ --extract shop.py:parse         what an extractor makes of one page
+      worker try https://example.org/ --extract shop.py:parse
     """
 
 
@@ -170,9 +170,9 @@ def try_url(
 
     \b
       worker try https://example.org/
-      worker try https://example.org/book/7 --extract shop.py:book
-      worker try https://example.org/book/7 --extract shop.py:book --json | jq .items
-      worker try https://example.org/book/7 --extract shop.py:book --carry '{"shelf": 3}'
+      worker try https://example.org/7 --extract shop.py:book
+      worker try https://example.org/7 --extract shop.py:book --json | jq .items
+      worker try https://example.org/7 --extract shop.py:book --carry '{"n": 3}'
     """
     if url is None and not check:
         raise UsageError("which URL? worker try https://example.org/ --extract FILE.py:FUNCTION")

@@ -7,6 +7,7 @@ change. `error` texts are for people and may.
 from __future__ import annotations
 
 import errno
+import re
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -88,6 +89,7 @@ def prose(error: BaseException) -> str:
     """One line about it for people, at most 300 characters."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     text = str(cause) or str(error.__cause__ or "") or type(error).__name__
+    text = re.sub(r"^\[Errno -?\d+\] ", "", text)  # the words that follow say it; programs have `reason`
     return " ".join(text.split())[:300]
 
 

@@ -84,5 +84,3 @@ def check_unknown(directory: Path, stores: Sequence[Reads], report: Report) -> N
             unknown += 1
     if unknown:
         report.notes.append(f"{unknown} downloaded files are named by no row; the next start removes them")
-
-

@@ -84,7 +84,7 @@ def export(
       coord export crawl1 --to pages.parquet
       coord export crawl1 --to broken.csv --outcome CLIENT_ERROR,SERVER_ERROR,DNS
       coord export crawl1 items/books --to s3://bucket/books.parquet
-      coord export crawl1 --to crawl1.wacz               the whole crawl, for archive players
+      coord export crawl1 --to crawl1.wacz     the whole crawl, for players
       coord export crawl1 --to - --host '*.gov.uk' | jq -r .url
     """
     # Here, not above: the help of a command must not wait for them.

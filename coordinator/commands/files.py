@@ -46,7 +46,7 @@ def key(directory: str, new: bool) -> int:
 
     \b
       coord key crawl1
-      coord key crawl1 --new                             the crawl must not be running
+      coord key crawl1 --new                 the crawl must not be running
       SHOAL_KEY=$(coord key crawl1) worker start --coord tcp://HOST:7777
     """
     if new:

@@ -22,6 +22,7 @@ from common.scope import Scope
 from coordinator.calling import call, is_address, why_path
 from coordinator.directory import CrawlDirectory
 from coordinator.explain import NEVER, explain, never_admitted, normalizer_of, plain_form
+from coordinator.seeds import is_bare
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import meta_row, stored_round, unpack
 from coordinator.store.sites import StoredSites
@@ -82,8 +83,9 @@ def why(target: str, url: str, as_json: bool) -> int:
             raise UsageError(f"{target}: what answers is no coordinator")
         return told
 
-    told = ask(url if "://" in url else f"https://{url}")
-    if "://" not in url and told.get("state") == NEVER:  # a bare host may have become its http address
+    bare = is_bare(url)
+    told = ask(f"https://{url}" if bare else url)
+    if bare and told.get("state") == NEVER:  # its http address may have been tried, or meant
         plain = ask(f"http://{url}")
         told = told if plain.get("state") == NEVER else plain
     if as_json:

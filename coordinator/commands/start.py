@@ -100,11 +100,11 @@ def crawl(
       coord crawl example.org --scope domain --max-pages 10000 --out crawl2
       coord crawl urls.txt.gz --no-follow --delay 0.5 --out list1
       coord crawl firms.csv#website --no-follow --head --out status1
-      coord crawl https://example.org/list --no-follow --extract shop.py:parse --out shop1
-      coord crawl http://127.0.0.1:8000/ --allow-private --delay 0 --per-host 8 --out mine
-      coord crawl --out crawl1                           go on with what is there
-      coord crawl --out crawl1 --recrawl=7d              visit again what is older than a week
-      coord crawl urls.txt --out crawl1 --dry-run        what it would do
+      coord crawl https://example.org/ --extract shop.py:parse --out shop1
+      coord crawl http://127.0.0.1:8000/ --allow-private --delay 0 --out mine
+      coord crawl --out crawl1                      go on with what is there
+      coord crawl --out crawl1 --recrawl=7d         visit again what is a week old
+      coord crawl urls.txt --out crawl1 --dry-run   what it would do
 
     Ctrl-C ends it cleanly, a second one at once; the same command goes on.
     """
@@ -154,7 +154,7 @@ def start(
 
     \b
       coord start urls.txt --out crawl1 --listen tcp://0.0.0.0:7777
-      worker start --procs 8 --coord tcp://HOST:7777 --key worker.key       on the other machines
+      worker start --procs 8 --coord tcp://HOST:7777 --key worker.key   elsewhere
     """
     if not listen.startswith("tcp://"):
         listen = f"tcp://{listen}"
@@ -207,7 +207,12 @@ def _begin(
         return _tell(path, seeds, config, again=again is not None)
     inputs.read(seeds, max_length=config.max_url_length)  # looks at each argument, reads none of them yet
     if procs is not None:
-        extractors.check(config)
+        try:
+            extractors.check(config)
+        except UsageError as error:
+            if not str(error).startswith("[extract"):
+                raise
+            raise UsageError(f"{config_file or path / 'crawl.toml'}: {error}") from None
     with CrawlDirectory.acquire(path) as directory:
         _adopt(directory, config)
         if not config.quiet:

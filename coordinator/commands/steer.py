@@ -196,7 +196,7 @@ def retry(target: str, outcomes: tuple[str, ...], host: str | None) -> int:
     \b
       coord retry crawl1 --outcome TIMEOUT,SERVER_ERROR
       coord retry crawl1 --outcome HOST_UNREACHABLE --host '*.example.org'
-      coord retry crawl1 --outcome OPERATOR --host www.example.org      after `coord block --undo`
+      coord retry crawl1 --outcome OPERATOR --host a.example   after block --undo
     """
     from coordinator import offline
     from coordinator.retrying import Wanted

@@ -95,7 +95,9 @@ def test_the_commands_of_the_readme_in_their_order(tmp_path: Path) -> None:
     start = f"http://www.demo.test:{port}/"
     (tmp_path / "urls.txt").write_text(f"{start}\n{start}nothing\n")
     (tmp_path / "firms.csv").write_text(f"name,website\nOne,{start}\n")
+    (tmp_path / "images.txt").write_text(f"http://127.0.0.1:{port + 1}/dot.png\n")
     (tmp_path / "www").mkdir()
+    (tmp_path / "www/dot.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "www/sitemap.xml").write_text(
         f"<urlset><url><loc>http://127.0.0.1:{port + 1}/</loc></url></urlset>"
     )
@@ -118,6 +120,7 @@ def test_the_commands_of_the_readme_in_their_order(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert (tmp_path / "headings.csv").read_text().count("\n") > 1
     assert (tmp_path / "c1.wacz").stat().st_size > 1000
+    assert len(list(tmp_path.glob("pics1/files/127.0.0.1/*/dot-*.png"))) == 1
     assert "all of it agrees" in done.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,18 @@ def test_the_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
         check=True,
     )
     assert Path(ran.stdout).is_relative_to(site)
+
+
+def test_a_port_in_use_is_one_line_of_the_demo() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = subprocess.run(
+            [sys.executable, "-m", "shoal.demo", "--port", port],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"shoal.demo: --port {port}: Address already in use\n"

@@ -31,7 +31,7 @@ except ModuleNotFoundError:
 KEYS = (  # noqa: SIM905  the contract's list, to be read beside it
     "url method round outcome status reason error depth referrer seed redirect_to content_type charset length "
     "wire_length digest title noindex etag last_modified fetched_at elapsed_ms ip attempts record warc "
-    "lastmod simhash"
+    "lastmod simhash file"
 ).split()
 
 

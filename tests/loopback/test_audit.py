@@ -400,6 +400,7 @@ def test_why_tells_of_every_state_from_the_store_alone(
     assert why(capsys, half_done, url)["state"] == "LEASED"
     told = why(capsys, half_done, "http://nowhere.test/")
     assert (told["state"], told["refused_by"]) == ("NEVER_ADMITTED", None)
+    assert why(capsys, half_done, "nowhere.test:81/x")["url"] == "https://nowhere.test:81/x"
     assert why(capsys, half_done, "mailto:x@y")["refused_by"] == "scheme"
     assert main(["why", str(half_done), SEED]) == 0
     assert capsys.readouterr().out.startswith(f"{SEED}: FETCHED  OK 200\n")

@@ -46,6 +46,7 @@ def test_a_contact_is_shown_in_the_user_agent_and_its_lack_is_told() -> None:
     assert load({"contact": "https://a.test/bot"}).agent.endswith(" (+https://a.test/bot)")
     assert not load({"contact": "me@a.test"}).warnings()
     assert "contact" in CrawlConfig().warnings()[0]
+    assert not CrawlConfig().warnings(at_home=True)
 
 
 def test_every_field_is_an_option_with_a_reason() -> None:
@@ -106,6 +107,19 @@ def test_an_unknown_key_names_the_nearest_and_the_line(tmp_path: Path) -> None:
         UsageError, match=r"crawl.toml line 3: no option is called 'delya'; did you mean delay\?"
     ):
         load(file=file)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("out = 'x'", "command line alone"),
+        ("procs = 3", "command line alone"),
+        ("[crawl]\ndelay = 1", "in no section"),
+    ],
+)
+def test_a_key_that_belongs_elsewhere_is_told_where(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=rf"line 1: no option is called '\w+'; .*{said}"):
+        load(file=written(tmp_path, text))
 
 
 def test_a_bad_value_names_its_line_and_what_was_expected(tmp_path: Path) -> None:

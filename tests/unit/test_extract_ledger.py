@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from common import messages as m
 from common.messages import Facts, LeaseId, Request, SessionId
 from common.outcome import Outcome
@@ -114,6 +116,27 @@ def test_what_a_version_before_wrote_of_counts_is_read() -> None:
     counts = Counts(admitted=3, files=2)
     for missing in (1, 2):
         assert Counts.from_row(counts.to_row()[:-missing]) == counts
+
+
+def test_lost_items_and_sitemaps_are_counted_until_they_are_tried_anew() -> None:
+    ledger, rows = (books := Books()).ledger, books.rows
+    ends = (("extract", True), ("extract", True), (None, False))
+    for number, (reason, lines) in enumerate(ends):
+        key = (1, bytes([number]) * 16)
+        ledger.end(key, REQUEST, Outcome.OK, tries=(), attempts=1, wall=1.0, reason=reason, lines=lines)
+    counts = Counts.from_row(unpack(pack(ledger.counts.to_row())))
+    assert (counts.unextracted, counts.sitemaps, dict(counts.sitemap_ends)) == (2, 1, {Outcome.OK.code: 1})
+    for number in range(len(ends)):
+        packed = rows.get(request_row(1, bytes([number]) * 16))
+        assert packed is not None
+        row = unpack_request_row(packed)
+        assert isinstance(row, DoneRow)
+        ledger.reopen(row)
+    assert (ledger.counts.unextracted, ledger.counts.sitemaps, +ledger.counts.sitemap_ends) == (
+        0,
+        0,
+        Counter(),
+    )
 
 
 def test_the_first_poison_is_remembered_until_it_is_tried_anew() -> None:

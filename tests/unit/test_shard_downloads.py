@@ -377,6 +377,20 @@ def test_only_what_was_synced_is_believed_after_a_restart(desk: Desk) -> None:
     assert lease.resumes == (m.Resume(0, SYNC_EVERY, '"a"'),)
 
 
+def test_a_process_that_outlived_the_coordinator_does_not_spoil_what_is_kept(desk: Desk) -> None:
+    """It goes on in the middle of its fetch, of which pieces are lost: it is told so, and its request goes on from
+    what was synced."""
+    lease, began = desk.lend(), desk.begin()
+    for index in range(SYNC_EVERY + 12):
+        desk.piece(lease, index, mib(index % 251), began=began)
+    desk.crash()
+    desk.hello(leases=(lease.id,))
+    assert desk.piece(lease, SYNC_EVERY + 12, mib(44), began=began) == "pieces"
+    desk.beat(leases=(lease.id,))
+    desk.release(lease)
+    assert desk.again().resumes == (m.Resume(0, SYNC_EVERY, '"a"'),)
+
+
 def test_a_part_that_lost_its_bytes_is_not_gone_on_with(desk: Desk) -> None:
     lease, began = desk.lend(), desk.begin()
     for index in range(2):

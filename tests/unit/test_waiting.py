@@ -118,6 +118,17 @@ def test_hosts_that_wait_for_something_else_do_not_count_for_the_pace() -> None:
     assert waiting(facts)[0].text.startswith("30 hosts × 1 s: at most 30 pages/s")
 
 
+def test_where_no_server_is_reached_the_cause_is_named_and_robots_are_not_to_blame() -> None:
+    refused = waiting(replace(STILL, robots=Group(29, 55.0, ("a.test",), "refused")))[0]
+    assert "could not be read (refused)" in refused.text and refused.hint == ""
+    assert waiting(replace(STILL, robots=Group(29, 55.0, ("a.test",))))[0].hint == "yours? --ignore-robots"
+
+
+def test_a_delay_that_somebody_else_asks_for_is_not_to_be_lowered_by_an_option() -> None:
+    crawl_delay = replace(MOVING, hosts_leased=1, longest=HostStatus("a.test", 100, 30.0, 1, 1500.0))
+    assert waiting(crawl_delay)[0].text.endswith("yours? --per-host 4")
+
+
 def test_a_single_host_is_told_with_the_delay_in_force() -> None:
     own = replace(MOVING, hosts_leased=1, longest=HostStatus("a.test", 100, 30.0, 2, 1500.0))
     assert waiting(own)[0].text.startswith("1 host × 2 at once × 30 s: at most 0.0667 pages/s")
