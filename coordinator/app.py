@@ -8,8 +8,8 @@ Only this file knows all parts. One shard runs in this process; control and shar
 Order of the end: lend nothing more, let workers bring home what is in flight, commit, tell workers, stop the local
 ones, close the sockets, then the files.
 
-Read next: opening.py (a start), ending.py and limits.py (why a run ends), server.py (the shard's shell), crawl.py (when
-the crawl is over), steering.py (what people change).
+Read next: opening.py (a start), listening.py (where workers connect), ending.py and limits.py (why a run ends),
+server.py (the shard's shell), crawl.py (when the crawl is over), steering.py (what people change).
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import clock
 from common.config import CrawlConfig
-from common.endpoints import endpoints, is_loopback, parse
+from common.endpoints import endpoints
 from common.errors import BadURL, DiskFull, StorageError, UsageError
 from common.log import get_logger
 from common.memory import keep_freed_memory
@@ -31,7 +30,6 @@ from common.messages import HEAD, Closed, Phase
 from common.version import version
 from coordinator import crawl as control
 from coordinator import status as st
-from coordinator.calling import dashboard_url
 from coordinator.changing import in_force
 from coordinator.control import ControlServer, new_token
 from coordinator.crawl import Crawl, Stage
@@ -41,11 +39,11 @@ from coordinator.explain import never_admitted, normalizer_of
 from coordinator.feed import Feed
 from coordinator.intake import Intake
 from coordinator.limits import Limits
+from coordinator.listening import listen_to_all, say_dashboard
 from coordinator.local import LocalWorkers
 from coordinator.opening import open_shard
 from coordinator.progress import Reporter, reporter
-from coordinator.reach import reachable_hosts, reachable_http, worker_commands
-from coordinator.server import Keys, ShardServer, new_keys
+from coordinator.server import ShardServer
 from coordinator.settings import CoordinatorSettings
 from coordinator.steering import Changer
 from coordinator.steps import Asked, Rescoped, Say, Seeded, Steered, Tell, Tick
@@ -178,7 +176,9 @@ class Coordinator:
             self._local = LocalWorkers(settings.procs, lock, self._directory.folder("logs"), quiet)
             self._server.listen(endpoints(self._local.address, 0), None)
         else:
-            self._listen_to_all()
+            self._control, self._worker_command = listen_to_all(
+                settings, self._server, self._config.allow_private, self._say
+            )
         token = new_token()
         names = [settings.advertise] if settings.advertise else []
         self._http = ControlServer(self, token, names=names)
@@ -195,41 +195,9 @@ class Coordinator:
                 version=version(),
             )
         )
-        self._say_where(http, token)
+        say_dashboard(settings, http, token, self._say)
         if self._local is not None:
             await self._local.start()
-
-    def _say_where(self, http: str, token: str) -> None:
-        """Where the dashboard is. With the token, which may steer, on a terminal alone: logs are read by others."""
-        given = self._settings.http
-        at_terminal = sys.stderr.isatty()
-        if given is None and not at_terminal:
-            return
-        reached = reachable_http(http, given, self._settings.advertise)
-        self._say(f"dashboard: {dashboard_url(reached, token if at_terminal else None)}")
-
-    def _listen_to_all(self) -> None:
-        listen = self._settings.listen or "tcp://127.0.0.1:7777"
-        host, port = parse(listen, "--listen")
-        keys = None
-        if not is_loopback(host):
-            kept = self._directory.keys()
-            if kept is None:
-                kept = new_keys()
-                self._directory.write_keys(*kept)
-            secret, worker = kept
-            keys = Keys(worker.server_public, secret, worker.client_public)
-        addresses = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*") if port == 0 else endpoints(listen, 0)
-        self._server.listen(addresses, keys)
-        hosts = reachable_hosts(host, self._settings.advertise)
-        reached = [f"tcp://{each}:{port}" for each in hosts]
-        key_path = None if keys is None else self._directory.worker_key_path.absolute()
-        lines = worker_commands(reached, key_path, self._config.allow_private)
-        self._control, self._worker_command = reached[0], lines[0]
-        copied = "" if key_path is None else f" (copy {key_path} to them)"
-        self._say(f"start workers, on this machine or others{copied}, as many as you like:")
-        for line in lines:
-            self._say(f"  {line}")
 
     async def _crawl_on(self) -> tuple[int, str]:
         """Until it is over or somebody ends it: (exit code, reason)."""

@@ -6,7 +6,7 @@ begins and what bounds it. Whether a server answers, and what its robots.txt say
 
 Memory is bounded, however many seeds there are: beyond MOST hosts or URLs the counts say "over".
 
-Read next: `coordinator/seeds.py` (what a seed is), `common/scope.py` (what an entry is).
+Read next: `coordinator/seedtext.py` (what a seed is), `common/scope.py` (what an entry is).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from coordinator import seeds as inputs
 from coordinator.differences import changes_refused
 from coordinator.directory import CrawlDirectory
 from coordinator.explain import normalizer_of
+from coordinator.seedtext import COMMAND_LINE, Seed
 from coordinator.status import plural, size_text, time_text
 from coordinator.waiting import pace
 
@@ -64,7 +65,7 @@ class Survey:
         """URLs that are not the same as an earlier one."""
         return len(self._seen)
 
-    def add(self, seed: inputs.Seed, config: CrawlConfig, normal: Normalizer) -> None:
+    def add(self, seed: Seed, config: CrawlConfig, normal: Normalizer) -> None:
         """Count one."""
         if seed.url is None:
             self.bad += 1
@@ -273,7 +274,5 @@ def _text(name: str, value: object) -> str:
     return OPTIONS[name].to_toml(value).strip('"') + (" s" if name == "max_time" else "")
 
 
-def _place(seed: inputs.Seed) -> str:
-    return (
-        f"argument {seed.line}" if seed.source == inputs.COMMAND_LINE else f"{seed.source}, line {seed.line}"
-    )
+def _place(seed: Seed) -> str:
+    return f"argument {seed.line}" if seed.source == COMMAND_LINE else f"{seed.source}, line {seed.line}"

@@ -24,7 +24,8 @@ from common.messages import SITEMAP, Flag, Form, Request
 from common.normalization import Normalizer
 from common.scope import site_of
 from coordinator.feed import Feed
-from coordinator.seeds import COMMAND_LINE, Seed, read
+from coordinator.seeds import read
+from coordinator.seedtext import COMMAND_LINE, Seed
 from coordinator.steps import Seeds
 from coordinator.unread import Unread
 

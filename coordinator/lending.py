@@ -5,7 +5,7 @@ bounded by the host's lanes, by budgets (rule 16), by what is known of its robot
 its address are out already (--per-ip), and by suspicion of poison (rule 24: such a request is lent alone). A permit
 is a lease without requests, for a robots.txt that was redirected to a host (rule 19). No I/O, no clock.
 
-Read next: leases.py (what is lent), fleet.py (to whom), permits.py.
+Read next: leases.py (what is lent), fleet.py (to whom), robots.py, permits.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from common import messages as m
 from common.errors import StorageError
-from common.messages import Flag, LeaseId, Request, lease_epoch, lease_id
+from common.messages import Flag, Request, lease_id
 from common.outcome import OUTCOMES, Outcome
 from common.url import CanonicalURL, authority, has_canonical_shape, host_key
 from coordinator import policy
@@ -24,16 +24,14 @@ from coordinator.fleet import SILENT_HEARTBEATS, WorkerSession
 from coordinator.hostqueue import Host
 from coordinator.leases import OpenLease
 from coordinator.permits import Permits
+from coordinator.robots import known_robots, still_good
 from coordinator.rounds import compare, last_end
 from coordinator.state import ShardState, piece_key, session_id
 from coordinator.steps import DropPieces
-from coordinator.store.rows import CHARGED, RobotsRow, lease_row, pack, robots_row, unpack
+from coordinator.store.rows import CHARGED, lease_row, pack
 
 MAX_LEASE_BYTES = 1 << 20
 """URLs and referrers of one lease; far below what a header may hold."""
-
-GOOD = ("rules", "allow")
-"""Verdicts of a robots.txt by which pages of its authority may be fetched."""
 
 DRAINED_AT_ONCE = 500
 """Requests of a given-up host that are ended in one step, so that a step stays short."""
@@ -297,8 +295,7 @@ class Lending:
             place = authority(CanonicalURL(request.url))
             if place in rules or place in later:
                 continue
-            packed = state.rows.get(robots_row(host.slot, place))
-            row = None if packed is None else RobotsRow(*unpack(packed))
+            row = known_robots(state, host, place)
             if row is not None and row.verdict == "retry" and policy.wait_left(row.again_wall, wall) > 0:
                 later[place] = row.again_wall
                 continue
@@ -461,21 +458,6 @@ class Lending:
                     state.frontier.settle(host, now, wall)
             if name in permits:
                 permits.look(name, host.due())
-
-
-def still_good(row: RobotsRow, wall: float, epoch: int) -> bool:
-    """Whether what is known of a robots.txt may be used: for a day, and longer while its server fails.
-
-    That there is none to be had is believed no longer than this coordinator runs: a person who starts it again may
-    have mended what was wrong, or allowed it.
-    """
-    if (
-        row.verdict not in GOOD
-        and row.verdict != Outcome.POISON.value
-        and lease_epoch(LeaseId(row.lease)) != epoch
-    ):
-        return False
-    return wall - row.fetched_wall <= policy.ROBOTS_LIFETIME or wall < row.again_wall
 
 
 def _no_page(request: Request) -> bool:

@@ -14,20 +14,18 @@ from common.messages import LeaseId
 from common.url import CanonicalURL, authority
 from coordinator.admission import Admission, is_sitemap
 from coordinator.hostqueue import Host
-from coordinator.lending import GOOD, Lending
+from coordinator.lending import Lending
 from coordinator.results import Results
+from coordinator.robots import forgive_robots
 from coordinator.rounds import begin_to_look, compare, last_end, note_what_is_looked_for
 from coordinator.sessions import Sessions
 from coordinator.state import ShardState
 from coordinator.steps import Retry, Seeded
 from coordinator.store.rows import (
     DoneRow,
-    RobotsRow,
     is_done,
     meta_row,
     pack,
-    robots_row,
-    unpack,
     unpack_request_row,
 )
 
@@ -100,7 +98,7 @@ class Orders:
                 compare(state, row.outcome, row.facts.digest, last_end(state, host, row.request), by=-1)
             host.finished -= 1
             host.forgive()
-            self._forgive_robots(host, row.request.url)
+            forgive_robots(state, host, authority(CanonicalURL(row.request.url)))
             state.frontier.reopen(host, row.request._replace(depth=row.depth), now)
         state.after.append(Seeded(retry.number, tuple(opened)))
 
@@ -125,14 +123,6 @@ class Orders:
             )
         state.frontier.limit_hosts(state.frontier.budgets.per_host, now, wall)
         self._admission.configure()
-
-    def _forgive_robots(self, host: Host, url: str) -> None:
-        """A robots.txt that did not come is asked for again."""
-        key = robots_row(host.slot, authority(CanonicalURL(url)))
-        packed = self._state.rows.get(key)
-        row = None if packed is None else RobotsRow(*unpack(packed))
-        if row is not None and row.verdict not in GOOD:
-            self._state.rows.put(key, pack(row._replace(verdict="retry", tries=0, again_wall=0.0)))
 
     def _look_for_blocked(self, before: CrawlConfig, now: float, wall: float) -> None:
         """A host that is blocked has nothing to wait for: one that stands in a line is found by its name, if a rule

@@ -55,6 +55,10 @@ ROBOTS_LIFETIME = 24 * 3600.0
 ROBOTS_STALE = 7 * 24 * 3600.0
 """Seconds that an older one may serve while the server fails."""
 
+NO_HTTPS = frozenset((Outcome.REFUSED, Outcome.TLS, Outcome.ROBOTS_UNREACHABLE))
+"""What the https address of a bare host may come to so that its http address is tried. Whoever could bring about one
+of them between us and the host could bring about the others, so TLS protects no less than a refusal."""
+
 POISON_DEATHS = 3
 """Processes that a page may take with it before it is set aside (PROTOCOL rule 24)."""
 

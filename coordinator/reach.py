@@ -1,6 +1,6 @@
 """Where others reach this coordinator: addresses of this machine, and the commands to type on the others.
 
-It decides nothing about where to listen: app.py does. Nothing is sent to find an address.
+It decides nothing about where to listen: listening.py does. Nothing is sent to find an address.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Results: what workers report, and what follows from it. Pages, pieces, links of other shards' pages, robots.txt.
 
-Of downloads downloads.py keeps what comes.
+Of downloads downloads.py keeps what comes, of robots.txt robots.py.
 
 A result counts only for a lease that is held and a request that is open in it (rule 11). Then the try is judged by
 policy.py: the request ends, or waits to be tried again; its host learns from it; its outlinks are admitted; and all of
@@ -24,24 +24,18 @@ from coordinator.fleet import WorkerSession
 from coordinator.hostqueue import ELAPSED_KEPT, Host
 from coordinator.leases import OpenLease
 from coordinator.ledger import GAVE_A_PAGE
-from coordinator.lending import GOOD, Lending, still_good
+from coordinator.lending import Lending
 from coordinator.neardup import NearDuplicates
 from coordinator.outputs import Chunk
 from coordinator.recent import Recent
+from coordinator.robots import GOOD, VERDICTS, known_robots, robots_answered, robots_killed
 from coordinator.rounds import compare, last_end
 from coordinator.state import ShardState, piece_key
 from coordinator.steps import DropPieces, KeepPiece
-from coordinator.store.rows import CHARGED, RobotsRow, pack, robots_row, unpack
-
-NO_HTTPS = frozenset((Outcome.REFUSED, Outcome.TLS, Outcome.ROBOTS_UNREACHABLE))
-"""What the https address of a bare host may come to so that its http address is tried. Whoever could bring about one
-of them between us and the host could bring about the others, so TLS protects no less than a refusal."""
+from coordinator.store.rows import CHARGED
 
 ROBOTS_VERDICT = "robots"
 """`reason` of a page that was not fetched because of what is known of its robots.txt; never tried again."""
-
-VERDICTS = frozenset((*GOOD, *(outcome for outcome in OUTCOMES if outcome.state is not State.FETCHED)))
-"""What a worker may say of a robots.txt."""
 
 MOST_BYTES = 1 << 40
 """Of a body that was asked for before a restart."""
@@ -244,8 +238,7 @@ class Results:
 
     def _told_why(self, host: Host, request: Request, page: m.Page) -> m.Page:
         """A request that ends as its robots.txt did, for a reason of the host: with what is known of that reason."""
-        packed = self._state.rows.get(robots_row(host.slot, authority(CanonicalURL(request.url))))
-        row = None if packed is None else RobotsRow(*unpack(packed))
+        row = known_robots(self._state, host, authority(CanonicalURL(request.url)))
         if row is None or row.verdict in GOOD:
             return page
         facts = page.facts._replace(
@@ -312,7 +305,11 @@ class Results:
 
     def _falls_back(self, request: Request, outcome: Outcome) -> bool:
         """Whether a bare host gave no https at all: refused, no TLS or no answer. (What a page did says less.)"""
-        return bool(request.flags & Flag.BARE) and request.url.startswith("https:") and outcome in NO_HTTPS
+        return (
+            bool(request.flags & Flag.BARE)
+            and request.url.startswith("https:")
+            and outcome in policy.NO_HTTPS
+        )
 
     def _fall_back(self, request: Request, now: float, wall: float) -> None:
         """A bare host refused https: its http address is the seed now. A person asked once, and no budget is charged
@@ -379,7 +376,7 @@ class Results:
         """A process died while it was parsing this request (rule 24): alone the next time, set aside at the third."""
         state = self._state
         if ordinal == m.ROBOTS_ORDINAL:
-            self._died_of_robots(lease, now, wall)
+            robots_killed(state, state.frontier.host(lease.host, now, wall), lease, wall)
             return
         if ordinal not in lease.open:
             return
@@ -422,33 +419,12 @@ class Results:
             lines=not is_sitemap(request),
         )
 
-    def _died_of_robots(self, lease: OpenLease, now: float, wall: float) -> None:
-        """It was the robots.txt of the first authority that the lease had no rules for: one that nobody can read."""
-        state = self._state
-        host = state.frontier.host(lease.host, now, wall)
-        for request in lease.undone():
-            place = authority(CanonicalURL(request.url))
-            key = robots_row(host.slot, place)
-            packed = state.rows.get(key)
-            known = None if packed is None else RobotsRow(*unpack(packed))
-            if known is not None and known.verdict != "retry" and still_good(known, wall, state.epoch):
-                continue
-            deaths = 1 if known is None else known.tries + 1
-            verdict = "retry" if deaths < policy.POISON_DEATHS else Outcome.POISON.value
-            version = 1 if known is None else known.version + 1
-            state.rows.put(key, pack(RobotsRow(version, verdict, None, wall, None, deaths, lease.id)))
-            if place not in host.authorities:
-                host.authorities = (*host.authorities, place)[-64:]
-            state.frontier.touch(host)
-            state.note("robots.suspect", level="warning", authority=place, deaths=deaths)
-            return
-
     # ---------------------------------------------------------------------------------------------------- robots
 
     def robots(
         self, session: WorkerSession, robots: m.Robots, body: bytes, now: float, wall: float
     ) -> str | None:
-        """Keep the robots.txt of an authority, or what its failure means (rule 19)."""
+        """Take the robots.txt of an authority, or why there is none (rule 19)."""
         state = self._state
         if robots.number in session.answers:
             return session.answers[robots.number]
@@ -463,21 +439,10 @@ class Results:
         lease.fetched(now, robots.age)
         host = state.frontier.host(lease.host, now, wall)
         self._lending.learn_address(host, robots.ip, now)
-        key = robots_row(host.slot, robots.authority)
-        packed = state.rows.get(key)
-        known = None if packed is None else RobotsRow(*unpack(packed))
-        if known is not None and known.lease == lease.id:
-            return None  # counted before a restart that forgot what was answered
-        row = self._robots_row(lease, robots, known, wall)
-        if robots.status in policy.BUSY and robots.retry_after is not None:
-            host.rest_until = max(host.rest_until, now + min(robots.retry_after, policy.MAX_RETRY_DELAY))
+        row = robots_answered(state, host, lease, robots, now, wall)
+        if row is None:
+            return None
         self.recent.robots(robots, wall, again=row.verdict == "retry")
-        state.rows.put(key, pack(row))
-        if robots.authority not in host.authorities:
-            host.authorities = (*host.authorities, robots.authority)[-64:]
-        if row.verdict in GOOD:
-            host.crawl_delay = max(self._crawl_delay(host, place) for place in host.authorities)
-        state.frontier.touch(host)
         if body:
             state.ledger.store_records((body,), wall)
         if robots.verdict in GOOD:
@@ -492,43 +457,3 @@ class Results:
             status=robots.status,
         )
         return None
-
-    def _robots_row(
-        self, lease: OpenLease, robots: m.Robots, known: RobotsRow | None, wall: float
-    ) -> RobotsRow:
-        """What is known of a robots.txt from now on."""
-        version = 1 if known is None else known.version + 1
-        if robots.verdict in GOOD:
-            text = robots.text if robots.verdict == "rules" else None
-            return RobotsRow(version, robots.verdict, text, wall, robots.crawl_delay, 0, lease.id)
-        tries = (known.tries if known is not None else 0) + 1
-        wait = policy.robots_wait(robots.verdict, tries, self._state.config.retries, robots.retry_after)
-        answered = robots.verdict == Outcome.ROBOTS_UNREACHABLE and robots.status is not None
-        if known is not None and known.verdict in GOOD and wall - known.fetched_wall <= policy.ROBOTS_STALE:
-            # Its server fails: the copy that there is serves on, and is asked for again later.
-            return known._replace(
-                tries=tries, lease=lease.id, again_wall=wall + (wait or policy.ROBOTS_WAITS[-1])
-            )
-        asking = [each for each in lease.undone() if authority(CanonicalURL(each.url)) == robots.authority]
-        bare = bool(asking) and all(each.flags & Flag.BARE for each in asking)
-        if bare and robots.verdict in NO_HTTPS and not answered:
-            wait = None  # so that their http address is tried next, not after a minute or an hour
-        # Its requests wait until then; those of other authorities of the host go on.
-        verdict, again = (robots.verdict, 0.0) if wait is None else ("retry", wall + wait)
-        return RobotsRow(
-            version,
-            verdict,
-            None,
-            wall,
-            robots.crawl_delay,
-            tries,
-            lease.id,
-            again,
-            reason=robots.reason,
-            error=robots.error,
-        )
-
-    def _crawl_delay(self, host: Host, place: str) -> float:
-        """What robots.txt of one of the host's authorities asks for; the host obeys the longest of them."""
-        packed = self._state.rows.get(robots_row(host.slot, place))
-        return 0.0 if packed is None else RobotsRow(*unpack(packed)).crawl_delay or 0.0

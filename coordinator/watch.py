@@ -16,13 +16,13 @@ from common.config import CrawlConfig
 from common.errors import StorageError
 from common.load import OwnLoad, resident_bytes
 from common.log import escaped, get_logger
-from common.outcome import OUTCOMES, State
+from common.outcome import OUTCOMES, Outcome, State
 from coordinator import status as st
 from coordinator.fleet import SILENT_HEARTBEATS, WorkerSession
 from coordinator.history import History, Meter, Totals
 from coordinator.intake import Tally
 from coordinator.ledger import Counts
-from coordinator.results import NO_HTTPS
+from coordinator.policy import NO_HTTPS
 from coordinator.server import ShardServer
 from coordinator.sink import room
 from coordinator.survey import Crowd, Survey
@@ -75,10 +75,21 @@ class Watch:
         self._disk_looked = self._begun
         self._left_before = 0
         self._ready, self._ready_looked = 0, float("-inf")
+        # From here on: what is fetched before anybody looks counts, too.
+        self._history.note(self._totals(0), self._begun, clock.wall())
 
     def history(self) -> dict[str, Any]:
         """How it went, as columns for charts."""
         return self._history.to_json()
+
+    def _totals(self, in_flight: int) -> Totals:
+        """What is counted up to now, without sitemaps, which are no pages."""
+        core = self._server.core
+        counts, frontier = core.ledger.counts, core.frontier
+        done = {code: count - counts.sitemap_ends[code] for code, count in sorted(counts.done.items())}
+        outcomes = {OUTCOMES[code].value: count for code, count in done.items() if count > 0}
+        queued = frontier.queued + frontier.waiting
+        return Totals(counts.ended - counts.sitemaps, counts.bytes, in_flight, queued, outcomes)
 
     def status(
         self,
@@ -117,10 +128,10 @@ class Watch:
         if elapsed > 1:
             self._left_before = left
         longest = facts.longest
-        done = {code: count - counts.sitemap_ends[code] for code, count in sorted(counts.done.items())}
-        outcomes = {OUTCOMES[code].value: count for code, count in done.items() if count > 0}
         in_flight = sum(worker.in_flight for worker in workers)
-        self._history.note(Totals(ended, counts.bytes, in_flight, queued, outcomes), now, wall)
+        totals = self._totals(in_flight)
+        outcomes = dict(totals.outcomes)
+        self._history.note(totals, now, wall)
         self._watch(phase, recent.tries.total(), causes, now)
         picture, sockets = self._survey.picture, server.sockets
         return st.Status(
@@ -140,7 +151,7 @@ class Watch:
             queued=queued,
             leased=core.leases.requests,
             hosts=hosts,
-            errors=sum(count for code, count in done.items() if OUTCOMES[code].state is State.FAILED),
+            errors=sum(count for name, count in outcomes.items() if Outcome(name).state is State.FAILED),
             workers=workers,
             refused=_counted(counts.refused),
             seeds=st.Seeds(tally.read, tally.bad, tally.reading > 0),

@@ -216,7 +216,7 @@ class WorkerProcess:
                 self._pages = PageMaker(config, scope, self._agent.sent, seed)
             case core.Rescoped(scope):
                 assert self._pages is not None
-                self._pages.scope = scope
+                self._pages.leads.scope = scope
             case core.Exit(finished, reason, again):
                 if again:
                     log.error("worker.refused", reason=reason)

@@ -55,6 +55,10 @@ class Exchange:
         """The first value of a header, or None."""
         return self.headers.get(name)
 
+    def values(self, name: bytes) -> list[str]:
+        """All values of a header; `name` is lower case. Cost: all headers are looked at."""
+        return [value.decode("latin-1") for each, value in self.raw_headers if each.lower() == name]
+
     def release(self) -> None:
         """The payload is no longer needed: its bytes go back to the budget. May be called twice."""
         if self.hold is not None:

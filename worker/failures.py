@@ -13,7 +13,8 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from common.outcome import Outcome
-from worker.connector import NO_SOCKETS, AddressRefused, TooMuch, TotalTimeout
+from worker.connection import TooMuch, TotalTimeout
+from worker.connector import NO_SOCKETS, AddressRefused
 from worker.proxies import ProxyFailed
 from worker.resolver import LookupFailed
 

@@ -22,8 +22,8 @@ Invariants:
   4. At most `per_ip` hosts of one address are fetched at once; loopback and what goes through a proxy are
      exempt. Who waits for that has connected to nobody, and the wait counts against no time-out.
 
-Read next: worker/exchange.py, worker/way.py, worker/receiving.py, worker/connector.py, worker/failures.py,
-worker/bodies.py, worker/gate.py, worker/proxies.py, worker/mending.py.
+Read next: worker/exchange.py, worker/way.py, worker/connector.py, worker/connection.py, worker/receiving.py,
+worker/failures.py, worker/bodies.py, worker/gate.py, worker/proxies.py, worker/mending.py.
 """
 
 from __future__ import annotations
@@ -33,32 +33,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
-from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.http_parser import RawResponseMessage
-from aiohttp.streams import StreamReader
-from yarl import URL
 
 from common.clock import now, wall
 from common.outcome import Outcome
 from worker.addresses import parse_allowed, refusal
 from worker.bodies import BodyBudget, Hold
-from worker.connector import AddressRefused, Connector, Wire, trust_store
+from worker.connector import AddressRefused, Connector, trust_store
 from worker.download import Download
 from worker.exchange import Exchange, Failure, NotSent
 from worker.failures import FOREIGN, prose, translate
 from worker.gate import AddressGate, Place
-from worker.proxies import REST_SECONDS, Proxies, ProxyFailed
-from worker.receiving import SendPiece, handed_on, whole_body
+from worker.proxies import REST_SECONDS, ProxyFailed
+from worker.receiving import SendPiece, final_answer, handed_on, whole_body
 from worker.resolver import Resolver, ResolverSettings
-from worker.way import Way, header_lines
+from worker.way import Way, Ways
 
 __all__ = ["BodyBudget", "Exchange", "Failure", "Fetcher", "FetcherSettings", "Hold", "NotSent"]
 
 AcceptBody = Callable[[int, Mapping[str, str]], bool]
 BeginDownload = Callable[[int, Mapping[str, str]], Download | None]
 
-_INTERIM_ANSWERS = 8  # 1xx answers before the real one; more is somebody playing
-_WAYS = 8192  # origins whose request heads are kept ready, about 3 KiB each; made again in 30 µs
 _FRAMING = (
     8 << 20
 )  # bytes that a head and the framing of chunks may take, beside a quarter of the body's limit
@@ -129,14 +124,12 @@ class Fetcher:
         self._wall = wall_clock
         self._resolver = resolver
         self._own_resolver = resolver is None
-        self._proxies = Proxies(settings.proxy, settings.host_proxies)
+        self._ways = Ways(settings)
         self._gate = AddressGate(settings.per_ip) if settings.per_ip else None
         self._allowed = parse_allowed(settings.allow_private)
-        self._fixed = header_lines((("User-Agent", settings.user_agent), *settings.headers))
         self._connect = min(settings.connect, settings.total)
         self._timeout = _connect_timeout(self._connect)
         self._proxied_timeout = _connect_timeout(2 * self._connect)
-        self._ways: dict[str, Way] = {}
         self._connector: Connector | None = None
 
     async def start(self) -> None:
@@ -211,7 +204,7 @@ class Fetcher:
             await self.budget.entrance()
         begun = self._clock()
         try:
-            way, target = self._way(url)
+            way, target = self._ways.of(url, begun)
             head = way.head(method, target, headers, body)
         except ValueError as error:
             return Failure(Outcome.UNSUPPORTED, "bad_request", str(error), False, self._clock(), 0.0)
@@ -256,7 +249,7 @@ class Fetcher:
             allowed = [address for address in addresses if refusal(address, self._allowed) is None]
             if not allowed:
                 return  # the connector says so
-            self._note_address(way, allowed[0])
+            way.note_address(allowed[0])
             if not way.gated:
                 return
         asked = self._clock()
@@ -264,10 +257,6 @@ class Fetcher:
         assert way.address is not None
         request.place = await gate.enter(way.address, way.host)
         request.begun += self._clock() - asked
-
-    def _note_address(self, way: Way, address: str | None) -> None:
-        way.address = address
-        way.gated = address is not None and refusal(address) != "loopback"
 
     def _known_address(self, way: Way, error: BaseException) -> str | None:
         cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
@@ -339,7 +328,7 @@ class Fetcher:
                 request.stale = reused and nothing_came and request.repeatable
                 raise
             if message.code < 200:
-                message, content = await _final_answer(wire, message)
+                message, content = await final_answer(wire, message)
             if message.code == 407 and way.proxy is not None and not way.proxy.tunnels_all and way.plain:
                 request.written = False  # the host has seen nothing
                 raise ProxyFailed(way.proxy, "authentication", f"407 {message.reason}".rstrip())
@@ -386,43 +375,10 @@ class Fetcher:
 
     def _arrived_at(self, request: _Request, ip: str | None) -> None:
         """A new connection was made: to which address, is known for certain now."""
-        way, place = request.way, request.place
-        self._note_address(way, ip)
+        place = request.place
+        request.way.note_address(ip)
         if place is not None and ip is not None and ip != place.address and self._gate is not None:
             self._gate.move(place, ip)
-
-    def _way(self, url: str) -> tuple[Way, str]:
-        """The way to a URL's origin, and the request target."""
-        start = url.index("://") + 3
-        slash = url.find("/", start)
-        if slash < 0:
-            raise ValueError(f"{url[:200]!r} is not canonical: no path")
-        origin, target = url[:slash], url[slash:]
-        if not (target.isascii() and target.isprintable()) or " " in target:
-            raise ValueError(f"{url[:200]!r} is not canonical: a character that must be escaped")
-        way = self._ways.get(origin)
-        if way is None:
-            while len(self._ways) >= _WAYS:
-                del self._ways[next(iter(self._ways))]
-            way = self._ways[origin] = self._new_way(origin)
-        if way.proxy is not None:
-            way = way.working(self._clock()) or way
-        return way, target
-
-    def _new_way(self, origin: str) -> Way:
-        url = URL(origin + "/", encoded=True)
-        host = url.raw_host
-        if not host or url.scheme not in ("http", "https"):
-            raise ValueError(f"{origin[:200]!r} is no origin")
-        key = host.rstrip(".")
-        proxies = self._proxies.of(f"[{key}]" if ":" in key else key) if self._proxies else ()
-        way = Way(origin, url, self.settings, proxies, proxies[0] if proxies else None, self._fixed)
-        if proxies or self._gate is None:
-            return way
-        way.gated = True
-        if ":" in key or key.replace(".", "").isdigit():
-            self._note_address(way, key)
-        return way
 
 
 class _Request:
@@ -488,14 +444,3 @@ class _Request:
 
 def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(connect=seconds, ceil_threshold=float("inf"))
-
-
-async def _final_answer(wire: Wire, message: RawResponseMessage) -> tuple[RawResponseMessage, StreamReader]:
-    """What follows interim answers (100, 103). Switching protocols was not asked for."""
-    for _ in range(_INTERIM_ANSWERS):
-        if message.code == 101:
-            break
-        message, content = await wire.read()
-        if message.code >= 200:
-            return message, content
-    raise BadHttpMessage(f"status {message.code} instead of an answer")

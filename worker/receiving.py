@@ -1,8 +1,9 @@
 """A response's body, from the connection to whoever wants it: whole for a page, handed on in pieces for a download.
 
-Both count what they hold in the process's budget, and while that is spent they read no further, so that the sender
-waits as well; the clocks of the connection rest meanwhile. Neither decides what a body is worth: how it ended is told
-in the words of WARC-Truncated.
+Before it, heads that are no answer yet are passed over. Both ways of reading a body count what they hold in the
+process's budget, and while that is spent they read no further, so that the sender waits as well; the clocks of the
+connection rest meanwhile. Neither decides what a body is worth: how it ended is told in the words of WARC-Truncated.
+Read next: worker/bodies.py, worker/download.py, worker/connection.py.
 """
 
 from __future__ import annotations
@@ -10,17 +11,31 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from worker.bodies import BodyBudget, Hold
-from worker.connector import TooMuch, Wire
+from worker.connection import TooMuch, Wire
 from worker.download import Download
 from worker.exchange import Truncated
 from worker.failures import FOREIGN
 
+_INTERIM_ANSWERS = 8  # 1xx answers before the real one; more is somebody playing
+
 SendPiece = Callable[[Download, bytes, Hold], Awaitable[None]]
 """Takes a piece of a download; returns when the next may follow."""
+
+
+async def final_answer(wire: Wire, message: RawResponseMessage) -> tuple[RawResponseMessage, StreamReader]:
+    """What follows interim answers (100, 103). Switching protocols was not asked for: raises BadHttpMessage."""
+    for _ in range(_INTERIM_ANSWERS):
+        if message.code == 101:
+            break
+        message, content = await wire.read()
+        if message.code >= 200:
+            return message, content
+    raise BadHttpMessage(f"status {message.code} instead of an answer")
 
 
 async def whole_body(

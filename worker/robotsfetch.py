@@ -63,7 +63,7 @@ def _told(step: FetchRobots, came: Exchange | Failure | NotSent, pages: PageMake
             step, word, came.ended, error=came.error, ip=came.ip, network=network, reason=came.reason
         )
     means = verdict(came.status, step.hops)
-    target = pages.redirect_target(step.url, came) if means is Verdict.FOLLOW else None
+    target = pages.leads.redirect_target(step.url, came) if means is Verdict.FOLLOW else None
     done = RobotsFetched(
         step.lease,
         step.authority,

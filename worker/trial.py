@@ -198,7 +198,7 @@ async def _may(url: str, config: CrawlConfig, fetcher: Fetcher, trial: Trial) ->
             return False
         pages = PageMaker(config, Scope("any", None), SentLinks(16), 0)
         means = verdict(came.status, hops)
-        target = pages.redirect_target(place, came) if means is Verdict.FOLLOW else None
+        target = pages.leads.redirect_target(place, came) if means is Verdict.FOLLOW else None
         if target is not None:
             place = target
             continue

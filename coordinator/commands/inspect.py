@@ -22,7 +22,7 @@ from common.scope import Scope
 from coordinator.calling import call, is_address, why_path
 from coordinator.directory import CrawlDirectory
 from coordinator.explain import NEVER, explain, never_admitted, normalizer_of, plain_form
-from coordinator.seeds import is_bare
+from coordinator.seedtext import is_bare
 from coordinator.store.kv import Overlay
 from coordinator.store.rows import meta_row, stored_round, unpack
 from coordinator.store.sites import StoredSites

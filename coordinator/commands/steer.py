@@ -21,6 +21,7 @@ from coordinator import seeds as inputs
 from coordinator.calling import call, call_add, is_address
 from coordinator.differences import differences
 from coordinator.directory import CrawlDirectory
+from coordinator.seedtext import Seed
 from coordinator.status import plural
 
 _STOP_SECONDS = 30.0
@@ -254,7 +255,7 @@ def _read_here(seeds: tuple[str, ...]) -> Iterator[str]:
         say("coord", f"{bad:,} bad lines in all, skipped")
 
 
-def _as_typed(seed: inputs.Seed) -> str:
+def _as_typed(seed: Seed) -> str:
     """The text of a seed that means the same on the coordinator's side."""
     url = str(seed.url)
     if seed.kind == "sitemap":

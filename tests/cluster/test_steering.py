@@ -172,7 +172,9 @@ def test_a_blocked_host_is_left_within_a_second_and_what_it_had_can_be_had_again
     agrees(terminal)
     assert terminal.coord("crawl", "--out", "c", "--no-progress").code == 0
     assert Counter(outcomes(terminal).values()) == {"OK": a + b}
-    assert len(site.fetched()) == len([hit for hit in site.log if hit.target != "/robots.txt"]) == a + b
+    # But for what was under way when it was blocked: that was broken off, and fetched again.
+    assert len(site.fetched()) == a + b
+    assert len([hit for hit in site.log if hit.target != "/robots.txt"]) <= a + b + 1
     agrees(terminal)
 
 

@@ -32,7 +32,8 @@ from tests.support.cluster import check_records, results
 from tests.support.site import Answer, Site
 from tests.support.terminal import ROOT, Terminal
 from worker.exchange import Exchange
-from worker.page import MAX_LINKS, PageMaker
+from worker.leads import MAX_LINKS
+from worker.page import PageMaker
 from worker.parse import MAX_TITLE
 from worker.sent import SentLinks
 from worker.steps import Report

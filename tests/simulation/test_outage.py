@@ -64,10 +64,11 @@ def test_a_machine_that_is_cut_off_fails_no_page() -> None:
 
 
 def test_without_the_suspicion_pages_would_fail() -> None:
-    """It bites: the same runs, with failures that nobody marks."""
-    broken = 0
-    for seed in range(SEEDS):
+    """It bites: the same runs and more of them, with failures that nobody marks."""
+
+    def breaks(seed: int) -> bool:
         cluster = Cluster(seed, Cut(), storms=False)
         cluster.machines[0].marks_failures = False
-        broken += cluster.run().broken is not None
-    assert broken
+        return cluster.run().broken is not None
+
+    assert any(breaks(seed) for seed in range(5 * SEEDS))

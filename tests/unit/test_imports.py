@@ -26,6 +26,7 @@ ONLY_IN = {
     # State and socket never in one class: the two shells own the sockets.
     "zmq": {"coordinator/server.py", "worker/link.py"},
     "aiohttp": {
+        "worker/connection.py",
         "worker/connector.py",
         "worker/failures.py",
         "worker/fetcher.py",
@@ -93,6 +94,8 @@ PURE = (
     "coordinator/queues.py",
     "coordinator/recent.py",
     "coordinator/results.py",
+    "coordinator/robots.py",
+    "coordinator/seedtext.py",
     "coordinator/sessions.py",
     "coordinator/shard.py",
     "coordinator/state.py",
@@ -114,6 +117,7 @@ PURE = (
     "worker/extractrules.py",
     "worker/feed.py",
     "worker/hrefs.py",
+    "worker/leads.py",
     "worker/linkgraph.py",
     "worker/listing.py",
     "worker/loads.py",

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from coordinator.seeds import COMMAND_LINE, MAX_LINE, Seed, absolute, parse, read
+from coordinator.seeds import MAX_LINE, absolute, read
+from coordinator.seedtext import COMMAND_LINE, Seed, parse
 
 if sys.version_info >= (3, 14):
     from compression import zstd

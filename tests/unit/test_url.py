@@ -70,7 +70,7 @@ STRAY = "browsers send a stray % as it is"
 RAW = "the standard leaves this character as it is in a query, and so do browsers"
 SORTED = "sorting or cutting parameters may name another page"
 DOT = "the standard keeps the final dot, servers may tell it apart; only the host key drops it"
-BARE = "a text without a scheme is a relative URL here; seeds take bare hosts (coordinator/seeds.py)"
+BARE = "a text without a scheme is a relative URL here; seeds take bare hosts (coordinator/seedtext.py)"
 NORMALIZED_DEVIATIONS = {
     67: RAW,
     **dict.fromkeys(range(123, 129), SLASHES),
