@@ -7,7 +7,6 @@ ground truth decide. Leases are short in the storms, so that many run out, and a
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -19,7 +18,7 @@ import pytest
 
 from coordinator.fleet import SILENT_HEARTBEATS
 from coordinator.leases import SLACK
-from tests.support.cluster import Cluster, audited, check, coord, let_pass, rounds, until
+from tests.support.cluster import Cluster, audited, check, let_pass, rounds, until
 from tests.support.faults import Faults
 from tests.support.figures import figure
 from tests.support.proxy import Proxy
@@ -256,16 +255,19 @@ def test_a_machine_that_vanishes_costs_at_most_a_leases_time(how: str, site: Sit
     with (
         Cluster(tmp_path, site, start, delay=DELAY, lease_ttl=TTL, heartbeat=HEARTBEAT) as cluster,
         Proxy(cluster.port) as proxy,
+        Proxy(cluster.port) as late,
     ):
         cluster.work(proxy)
         until(lambda: len(cluster.workers()) == 2, "they wait for a coordinator")
         vanishing = [seen.pid for seen in cluster.processes()]
-        cluster.work()
+        late.refuse()
+        cluster.work(late)
         until(lambda: len(cluster.workers()) == 4, "and so do the others")
+        # A host stays with who had it last: the first to come is lent to again and again.
         cluster.coordinate("start")
-        until(lambda: len(cluster.noted("worker.joined")) == 4 and cluster.lines() >= 150, "all are at work")
-        # A host stays with who had it last: whoever has fetched is lent to again and again.
-        until(lambda: fetched_by(cluster, vanishing) >= 20, "the machine is at work")
+        until(lambda: cluster.lines() >= 20, "the machine is at work")
+        late.heal()
+        until(lambda: len(cluster.noted("worker.joined")) == 4, "the other is there")
         proxy.stall() if how == "cut off" else cluster.vanish(vanishing, for_good=how == "killed")
         vanished = time.monotonic()
         assert cluster.coordinator is not None
@@ -277,15 +279,11 @@ def test_a_machine_that_vanishes_costs_at_most_a_leases_time(how: str, site: Sit
         last = expired[-1] - time.time() + time.monotonic()
         visits = Counter(hit.host for hit in site.log if vanished < hit.arrived < last)
         most = SILENT_HEARTBEATS * HEARTBEAT + SLACK * TTL
-        assert max(visits.values()) <= most / DELAY + 10, f"{last - vanished:.1f} s"
+        # The machine that is left visits what hosts it had; where it had none, only a hang would show.
+        assert max(visits.values(), default=0) <= most / DELAY + 10, f"{last - vanished:.1f} s"
+        assert last - vanished < most + 30
         check(cluster.out, site, start, delay=DELAY)
         figure("vanished", **{how.replace(" ", "_"): 1})
-
-
-def fetched_by(cluster: Cluster, pids: list[int]) -> int:
-    """Tries of these processes, as their last heartbeats said."""
-    status = json.loads(coord("status", str(cluster.out), "--json").stdout)
-    return sum(worker["fetched"] for worker in status["workers"] if worker["pid"] in pids)
 
 
 def test_workers_behind_a_tunnel_wait_for_a_coordinator_that_is_not_there_yet(
