@@ -137,7 +137,9 @@ class Web:
     def rules(self, url: str) -> Site:
         """The site whose robots.txt counts for a URL, at the end of its redirects."""
         site = self.site(url)
-        return site if site.robots_target is None else self.rules(site.robots_target)
+        if site.robots_target is None or site.dead is not None or site.robots_failures >= 5:
+            return site  # it leads no further, or nobody learns where to
+        return self.rules(site.robots_target)
 
     def page(self, url: str) -> Page:
         """The page at a URL; a 404 if there is none."""
