@@ -2,6 +2,7 @@
 
     ShoalError
     ├── UsageError         the person asked for something that cannot be: one line, exit code 2
+    │   └── Unanswered     no coordinator answers there; it may be just starting or ending
     ├── BadURL             a text that is no http(s) URL we fetch; `reason` is a stable code
     ├── ProtocolError      the other side of a socket broke the protocol; it is dropped, we go on
     ├── StorageError       an output or the store could not be written; the crawl stops, exit code 1
@@ -21,6 +22,10 @@ class ShoalError(Exception):
 
 class UsageError(ShoalError):
     """What a person asked for cannot be; the message says what was wrong, where, and what to do."""
+
+
+class Unanswered(UsageError):
+    """No coordinator answers where one was asked; perhaps it is just starting or ending."""
 
 
 class BadURL(ShoalError):

@@ -11,17 +11,21 @@ import ipaddress
 import json
 import os
 import socket
+import time
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import UsageError
+from common.errors import Unanswered, UsageError
 from coordinator.directory import CrawlDirectory
 
 API = "/api/v1"
 
 _SEEDS_AT_ONCE = 1000
+
+_LOOKS, _LOOK_SECONDS = 50, 0.1
+"""How often, and how far apart, a coordinator that does not answer is looked at again: it may be ending."""
 
 
 def call(
@@ -56,7 +60,7 @@ def call(
         ) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or "no proper answer"
-        raise UsageError(f"{target}: no coordinator answers at {host}:{port} ({reason})") from None
+        raise Unanswered(f"{target}: no coordinator answers at {host}:{port} ({reason})") from None
     finally:
         connection.close()
     try:
@@ -70,6 +74,22 @@ def call(
         hint = "; set SHOAL_TOKEN" if response.status == 401 and not token else ""
         raise UsageError(f"{target}: {said or response.reason}{hint}")
     return read
+
+
+def ask(target: str, path: str, otherwise: Callable[[CrawlDirectory], Any]) -> Any:
+    """What the coordinator of a DIR answers to a GET, or what `otherwise` makes of DIR where none runs: also where it
+    ends while it is asked. At an address there is only the coordinator. Raises as `call` does."""
+    if is_address(target):
+        return call(target, "GET", path)
+    directory = CrawlDirectory.look(Path(target))
+    for _ in range(_LOOKS):
+        if directory.running() is None:
+            return otherwise(directory)
+        try:
+            return call(target, "GET", path)
+        except Unanswered:
+            time.sleep(_LOOK_SECONDS)
+    return call(target, "GET", path)
 
 
 def call_add(target: str, seeds: Iterable[str]) -> dict[str, int]:
@@ -112,8 +132,8 @@ def whereabouts(target: str) -> tuple[str, int, str | None]:
     running = directory.running()
     if running is None:
         if directory.holder() is not None:
-            raise UsageError(f"{target}: its coordinator is just starting or ending; try again in a moment")
-        raise UsageError(f"{target} is not running: go on with `coord crawl --out {target}`")
+            raise Unanswered(f"{target}: its coordinator is just starting or ending; try again in a moment")
+        raise Unanswered(f"{target} is not running: go on with `coord crawl --out {target}`")
     # On a shared disk another machine's coordinator may stand here: then it is reached by that machine's
     # name.
     host, port = parse_address(running.http, "coord.json")

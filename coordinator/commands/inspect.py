@@ -19,7 +19,7 @@ from common.configfile import kept
 from common.errors import BadURL, StorageError, UsageError
 from common.log import escaped, escaped_json
 from common.scope import Scope
-from coordinator.calling import call, is_address, why_path
+from coordinator.calling import ask, is_address, why_path
 from coordinator.directory import CrawlDirectory
 from coordinator.explain import NEVER, explain, never_admitted, normalizer_of, plain_form
 from coordinator.seedtext import is_bare
@@ -73,20 +73,10 @@ def why(target: str, url: str, as_json: bool) -> int:
       coord why crawl1 https://example.org/missing
       coord why crawl1 https://example.org/missing --json | jq .outcome
     """
-    directory = None if is_address(target) else CrawlDirectory.look(Path(target))
-
-    def ask(text: str) -> dict[str, Any]:
-        if directory is not None and directory.running() is None:
-            return _why_stopped(directory, text)
-        told = call(target, "GET", why_path(text))
-        if not isinstance(told, dict):
-            raise UsageError(f"{target}: what answers is no coordinator")
-        return told
-
     bare = is_bare(url)
-    told = ask(f"https://{url}" if bare else url)
+    told = _why(target, f"https://{url}" if bare else url)
     if bare and told.get("state") == NEVER:  # its http address may have been tried, or meant
-        plain = ask(f"http://{url}")
+        plain = _why(target, f"http://{url}")
         told = told if plain.get("state") == NEVER else plain
     if as_json:
         click.echo(json.dumps(told))
@@ -145,6 +135,13 @@ def _folder(target: str, command: str) -> CrawlDirectory:
 
 
 # ------------------------------------------------------------------------------------------------------------- why
+
+
+def _why(target: str, url: str) -> dict[str, Any]:
+    told = ask(target, why_path(url), lambda directory: _why_stopped(directory, url))
+    if not isinstance(told, dict):
+        raise UsageError(f"{target}: what answers is no coordinator")
+    return told
 
 
 def _why_stopped(directory: CrawlDirectory, url: str) -> dict[str, Any]:

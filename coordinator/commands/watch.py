@@ -16,7 +16,7 @@ from common.commandline import Command, Value
 from common.errors import ProtocolError, UsageError
 from common.log import escaped
 from coordinator import lastscreen, progress
-from coordinator.calling import call, dashboard_url, is_address
+from coordinator.calling import ask, dashboard_url, is_address
 from coordinator.directory import CrawlDirectory
 from coordinator.status import Phase, Status
 
@@ -49,24 +49,27 @@ def status(target: str, as_json: bool, watch: bool) -> int:
 
 def _read(target: str) -> dict[str, Any]:
     """The status as JSON: from the coordinator if one runs, else what the last one left."""
-    directory = None if is_address(target) else CrawlDirectory.look(Path(target))
-    if directory is None or directory.running() is not None:
-        read = call(target, "GET", "/status")
-    else:
-        read = directory.summary()
-        if read is None:
-            raise UsageError(f"{target}: not running, and nothing is known yet: `coord crawl --out {target}`")
-        # Killed before it could say so.
-        if read.get("phase") not in (Phase.FINISHED, Phase.STOPPED):
-            read |= {
-                "phase": Phase.STOPPED.value,
-                "reason": "ended without a word",
-                "workers": [],
-                "limits": "",
-                "waiting": [],
-            }
+    read = ask(target, "/status", _left_behind)
     if not isinstance(read, dict):
         raise UsageError(f"{target}: what answers is no coordinator")
+    return read
+
+
+def _left_behind(directory: CrawlDirectory) -> dict[str, Any]:
+    """What the last coordinator said last."""
+    read = directory.summary()
+    if read is None:
+        where = directory.path
+        raise UsageError(f"{where}: not running, and nothing is known yet: `coord crawl --out {where}`")
+    # Killed before it could say so.
+    if read.get("phase") not in (Phase.FINISHED, Phase.STOPPED):
+        read |= {
+            "phase": Phase.STOPPED.value,
+            "reason": "ended without a word",
+            "workers": [],
+            "limits": "",
+            "waiting": [],
+        }
     return read
 
 

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from common.errors import UsageError
-from coordinator.calling import call, call_add, is_address, parse_address, why_path
+from coordinator.calling import ask, call, call_add, is_address, parse_address, why_path
 from coordinator.control import ControlServer
 from coordinator.directory import CrawlDirectory, Running
 from coordinator.status import HostCounts, Phase, Status, WorkerStatus
@@ -295,3 +296,18 @@ def test_a_folder_is_told_from_an_address(tmp_path: Path, monkeypatch: pytest.Mo
     for wrong in ("127.0.0.1", "a:b", "a:99999", "http://a/b:1"):
         with pytest.raises(UsageError, match="expected HOST:PORT"):
             parse_address(wrong, "--http")
+
+
+def test_a_coordinator_that_ends_while_it_is_asked_leaves_the_answer_to_the_files(tmp_path: Path) -> None:
+    """`coord why` and `coord status` of a crawl that is just ending are no error."""
+    directory = CrawlDirectory.acquire(tmp_path / "c")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        directory.write_running(
+            Running(pid=os.getpid(), host=socket.gethostname(), started_at="", http=address, token=TOKEN)
+        )
+        ending = threading.Timer(0.3, directory.release)
+        ending.start()
+        assert ask(str(directory.path), "/status", lambda found: found.path) == directory.path
+        ending.join()
